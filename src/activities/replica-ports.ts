@@ -1,0 +1,77 @@
+/** What a replica site's activities need; sites/replica-site.ts brings it. */
+import type { Epoch, Fence } from '../contract/fence.ts';
+import type { DiskTask, EmptyTask, ScheduleRecord } from '../contract/replica-activities.ts';
+import type {
+  DeleteRequest,
+  ScheduleSettings,
+  ScheduleSpec,
+  TaskOutcome,
+  TaskSummary,
+} from '../contract/schedule.ts';
+import type { SyncAnswer } from '../contract/sync.ts';
+import type { ReceivedDisk, ReceiverOffer, TransferProgress } from '../contract/transfer.ts';
+
+export interface ReplicaCatalog {
+  registerSchedule(input: {
+    spec: ScheduleSpec;
+    settings: ScheduleSettings;
+    paused: boolean;
+  }): Promise<ScheduleRecord>;
+  /** Stores `nextRunAtMs` as the successor of `afterMs`; a second call for the same `afterMs` gives the stored one. */
+  storeNextRun(input: {
+    scheduleUuid: string;
+    afterMs: number | null;
+    nextRunAtMs: number;
+  }): Promise<{ nextRunAtMs: number }>;
+  recordPaused(scheduleUuid: string, paused: boolean): Promise<void>;
+  createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;
+  raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<number>;
+  recordSyncInfo(input: {
+    fence: Fence;
+    taskUuid: string;
+    answer: SyncAnswer;
+    node: string;
+  }): Promise<readonly DiskTask[]>;
+  finishTask(input: { fence: Fence; taskUuid: string }): Promise<TaskSummary>;
+  endTask(input: {
+    fence: Fence;
+    taskUuid: string;
+    outcome: Exclude<TaskOutcome, 'published'>;
+    reason: string | null;
+  }): Promise<TaskSummary>;
+  taskValidity(input: { fence: Fence; taskUuid: string }): Promise<{ valid: boolean; reason: string | null }>;
+  /** Opens or raises the disk task's session. @throws {SupersededError} below the highest epoch seen */
+  openSession(input: {
+    fence: Fence;
+    diskTaskUuid: string;
+    epoch: Epoch;
+    senderFingerprint: string;
+  }): Promise<void>;
+  /** Closes every session of the schedule: no hello is admitted any more. @returns their disk tasks */
+  closeSessions(scheduleUuid: string): Promise<readonly string[]>;
+  findSession(diskTaskUuid: string): Promise<{
+    epoch: Epoch;
+    state: 'open' | 'received' | 'closed';
+    received: { totalBytes: number; contentDigest: string } | null;
+  } | null>;
+  beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
+  /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */
+  filesToDrop(input: { scheduleUuid: string; request: DeleteRequest }): Promise<readonly string[]>;
+  finishDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
+}
+
+/** The running receiver of this node. */
+export interface ReceiverPort {
+  readonly offer: Omit<ReceiverOffer, 'epoch'>;
+  /** Cuts every connection of the disk task with a smaller epoch, or all; returns when its writes have ended. */
+  cut(diskTaskUuid: string, below: Epoch | null): Promise<void>;
+  /** Null when no sender has been seen in this process. */
+  progress(diskTaskUuid: string): (TransferProgress & { readonly lastSeenAtMs: number }) | null;
+}
+
+/** Seals replica files and removes dropped ones, on this node. */
+export interface ReplicaFiles {
+  /** Section 7's order up to the rename; the catalog row follows. Finds what is done. */
+  seal(diskTaskUuid: string, received: Omit<ReceivedDisk, 'diskTaskUuid'>): Promise<{ path: string }>;
+  remove(paths: readonly string[]): Promise<number>;
+}

@@ -1,0 +1,77 @@
+/** What a source site's activities need; sites/source-site.ts brings it. */
+import type { Fence } from '../contract/fence.ts';
+import type { LayerProof, SyncAnswer, SyncQuery } from '../contract/sync.ts';
+import type { SendDiskInput, TransferProgress } from '../contract/transfer.ts';
+import type { HostView } from '../domain/host-view.ts';
+
+export interface SenderRow {
+  readonly diskTaskUuid: string;
+  readonly node: string;
+}
+
+export interface SourceCatalog {
+  /**
+   * In one transaction: raises the fence, gives the stored answer of (task uuid, plan) if there is one, else
+   * locks the host's row, asks `decide`, stores the answer, takes the target's lock, takes prev's lock again
+   * where it is missing, and leaves a subscription when the answer is `none`.
+   */
+  answerSync(query: SyncQuery, decide: (context: SyncContext) => Promise<SyncAnswer>): Promise<SyncAnswer>;
+  /** Releases locks of the type with a smaller generation, but those of the kept tasks. */
+  releaseOtherLocks(input: {
+    fence: Fence;
+    lockType: string;
+    keepTaskUuids: readonly string[];
+  }): Promise<number>;
+  /** Raises the fence so that older senders may not start, and asks those that run to stop. */
+  requestStop(fence: Fence): Promise<void>;
+  /** Asks the sender of one disk task to stop. */
+  requestStopOf(fence: Fence, diskTaskUuid: string): Promise<void>;
+  /** Senders asked to stop whose process still lives. */
+  stoppingSenders(scheduleUuid: string): Promise<readonly SenderRow[]>;
+  /** Notes a sender before its first byte. @throws {SupersededError} @throws {ScheduleDeletedError} */
+  beginSender(input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<void>;
+  endSender(diskTaskUuid: string): Promise<void>;
+  /** Leaves the tombstone and asks every sender to stop. */
+  entomb(input: { scheduleUuid: string; lockType: string }): Promise<void>;
+  /** After {@link entomb}: releases every lock of the type and the subscription. */
+  releaseAll(input: { scheduleUuid: string; lockType: string }): Promise<number>;
+  /** The layers to send: the target's top file and, for an increment, the base's. */
+  findSource(input: { hostSnapshot: string; disk: string; baseSnapshot: string | null }): Promise<{
+    topPath: string;
+    basePath: string | null;
+  } | null>;
+}
+
+export interface SyncContext {
+  /** Null when this catalog does not know the host. */
+  readonly view: HostView | null;
+  /** The certificate's fingerprint of each node that has registered. */
+  readonly nodeFingerprints: ReadonlyMap<string, string>;
+  /** True when prev's lock is there. */
+  readonly prevLocked: boolean;
+}
+
+export interface SourceImages {
+  /** Proves every layer of a disk, the top first. @throws ImageError of its fault */
+  prove(topPath: string): Promise<readonly LayerProof[]>;
+}
+
+/** Sends one disk; knows neither Temporal nor the catalog. */
+export interface DiskSender {
+  send(
+    input: SendDiskInput,
+    layers: { topPath: string; basePath: string | null },
+    control: { signal: AbortSignal; attempt: number; onProgress: (progress: TransferProgress) => void },
+  ): Promise<TransferProgress>;
+}
+
+/** What A's own configuration lets out. */
+export interface SourceAccess {
+  /** @throws HostNotAllowed unless the replica site may have the host */
+  assertMayHave(replicaSite: string, host: string): void;
+  /** @throws EndpointNotAllowed, FingerprintMismatch; pins a fingerprint at first use */
+  assertReceiver(
+    replicaSite: string,
+    receiver: { host: string; port: number; fingerprint: string },
+  ): Promise<void>;
+}

@@ -1,0 +1,87 @@
+/** What a replica site does for its workflows. Every activity is idempotent. */
+import type { Fence } from './fence.ts';
+import type { DeleteRequest, ScheduleSettings, ScheduleSpec, TaskOutcome, TaskSummary } from './schedule.ts';
+import type { Cursor, SyncAnswer, SyncQuery } from './sync.ts';
+import type { OpenReceiverInput, ReceivedDisk, ReceiverOffer } from './transfer.ts';
+
+/** B's row of a schedule, as far as its workflow needs it. */
+export interface ScheduleRecord {
+  readonly uuid: string;
+  readonly settings: ScheduleSettings;
+  readonly paused: boolean;
+  readonly nextRunAtMs: number | null;
+}
+
+/** What `createEmptyTask` gives: the sketch's prev_info and current_info. */
+export interface EmptyTask {
+  readonly taskUuid: string;
+  readonly taskId: number;
+  readonly generation: number;
+  readonly plan: number;
+  readonly lockType: string;
+  readonly startedAtMs: number;
+  readonly prev: Cursor | null;
+  readonly unfinished: SyncQuery['unfinished'];
+  readonly replicaHoldsHost: boolean;
+  readonly replicaDoubts: SyncQuery['replicaDoubts'];
+}
+
+/** One disk task as B recorded it. */
+export interface DiskTask {
+  readonly diskTaskUuid: string;
+  readonly disk: string;
+  /** The node of B that holds the file. */
+  readonly node: string;
+}
+
+export interface ReplicaActivities {
+  /** Writes the schedule's row, or finds it. @throws ScheduleConflict */
+  registerSchedule(input: {
+    spec: ScheduleSpec;
+    settings: ScheduleSettings;
+    paused: boolean;
+  }): Promise<ScheduleRecord>;
+  /** Computes the next due time from the last and stores it; asked again with the same input it agrees. */
+  planNextRun(input: {
+    scheduleUuid: string;
+    settings: ScheduleSettings;
+    /** The due time of the run that just ended, null for the first. */
+    afterMs: number | null;
+  }): Promise<{ nextRunAtMs: number; skippedRuns: number }>;
+  /** Writes paused or resumed. Pausing closes the running sessions: nothing flows any more when it returns. */
+  recordPaused(input: { scheduleUuid: string; paused: boolean }): Promise<void>;
+  createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;
+  /** The next plan of a task; asked again from the same plan it gives the same. */
+  raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<{ plan: number }>;
+  recordSyncInfo(input: {
+    fence: Fence;
+    taskUuid: string;
+    answer: SyncAnswer;
+  }): Promise<{ disks: readonly DiskTask[] }>;
+  /** Publishes the recovery point and moves the cursor, in one transaction. */
+  finishTask(input: { fence: Fence; taskUuid: string }): Promise<TaskSummary>;
+  /** Ends a task that publishes nothing. Its outcome is what the schedule's row says where that is stronger. */
+  endTask(input: {
+    fence: Fence;
+    taskUuid: string;
+    outcome: Exclude<TaskOutcome, 'published'>;
+    reason: string | null;
+  }): Promise<TaskSummary>;
+  /** Deleting, first half: the fence at B and the closed sessions. */
+  beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
+  /** Deleting, second half: drops what was never published, with `purge` the published replicas too. */
+  finishDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<{ droppedFiles: number }>;
+  checkScheduleValid(input: { fence: Fence; taskUuid: string }): Promise<{
+    valid: boolean;
+    reason: string | null;
+  }>;
+}
+
+/** On the control queue of the node that holds the file. */
+export interface ReplicaControlActivities {
+  openReceiver(input: OpenReceiverInput): Promise<ReceiverOffer>;
+  /** Watches until the disk is whole; heartbeats progress. @throws ReopenNeeded, PlanBroken */
+  awaitReceived(input: OpenReceiverInput): Promise<ReceivedDisk>;
+  /** Seals the file. A retry finds what is done and goes on from there. */
+  finishDiskTask(input: { fence: Fence; diskTaskUuid: string }): Promise<{ path: string }>;
+}

@@ -1,0 +1,114 @@
+/** What an operator wants, what the schedule's workflow carries, and what it tells. */
+import type { ScheduleType, SyncMethod } from './sync.ts';
+
+export interface ScheduleSettings {
+  readonly type: ScheduleType;
+  /** Interval schedules: the time between two runs; null when `cron` says when. */
+  readonly everyMs: number | null;
+  readonly cron: string | null;
+  readonly timeZone: string | null;
+  readonly rpoMs: number | null;
+  readonly bandwidthBytesPerSecond: number | null;
+}
+
+/** What never changes in a schedule's life. */
+export interface ScheduleSpec {
+  readonly contractVersion: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly replicaSite: string;
+  readonly sourceSite: string;
+  readonly host: string;
+}
+
+export type TaskOutcome = 'published' | 'upToDate' | 'waiting' | 'paused' | 'stopped' | 'superseded';
+
+export interface DiskSummary {
+  readonly disk: string;
+  readonly method: SyncMethod;
+  readonly reason: string;
+  readonly bytesSent: number;
+  readonly bytesTotal: number;
+}
+
+export interface TaskSummary {
+  readonly taskUuid: string;
+  readonly generation: number;
+  /** Null while the task runs. */
+  readonly outcome: TaskOutcome | null;
+  readonly reason: string | null;
+  readonly warnings: readonly string[];
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number | null;
+  readonly hostSnapshot: string | null;
+  readonly disks: readonly DiskSummary[];
+}
+
+export interface RequestOutcome {
+  readonly requestId: string;
+  readonly accepted: boolean;
+  /** Why a request was refused, or what it led to. */
+  readonly reason: string | null;
+}
+
+export interface DeleteRequest {
+  readonly purge: boolean;
+}
+
+/** All that one run of the schedule's workflow hands to the next. */
+export interface ScheduleState {
+  readonly settings: ScheduleSettings;
+  readonly registered: boolean;
+  readonly paused: boolean;
+  readonly deleting: DeleteRequest | null;
+  /** An operator asked for a run now. */
+  readonly runRequested: boolean;
+  readonly nextRunAtMs: number | null;
+  readonly lastTask: TaskSummary | null;
+  /** The newest published recovery point's time at its origin, null before the first. */
+  readonly newestPointAtMs: number | null;
+  /** Since when A has had something that B lacks, as far as B knows; null when up to date. */
+  readonly behindSinceMs: number | null;
+  /** The newest requests, bounded; they make signals idempotent. */
+  readonly requests: readonly RequestOutcome[];
+}
+
+export type ScheduleActivityState = 'waiting' | 'running' | 'pausing' | 'paused' | 'deleting' | 'deleted';
+
+/** The answer of the query `getStatus`. */
+export interface ScheduleStatus {
+  readonly spec: ScheduleSpec;
+  readonly settings: ScheduleSettings;
+  readonly state: ScheduleActivityState;
+  readonly paused: boolean;
+  readonly nextRunAtMs: number | null;
+  readonly newestPointAtMs: number | null;
+  readonly behindSinceMs: number | null;
+  readonly lastTask: TaskSummary | null;
+  /** The plan of the running task, for the ids of its disk workflows; null when none runs. */
+  readonly runningTask: { readonly taskUuid: string } | null;
+  readonly requests: readonly RequestOutcome[];
+}
+
+/** The answer of a task workflow's query `getTaskStatus`. */
+export interface TaskStatus {
+  readonly taskUuid: string;
+  readonly plan: number;
+  /** The step the task stands at, in words of docs/architecture.md. */
+  readonly step: string;
+  readonly summary: TaskSummary;
+}
+
+/** Signal and query names; every signal's only argument has a request id. */
+export const SIGNALS = {
+  pause: 'pause',
+  resume: 'resume',
+  runNow: 'runNow',
+  delete: 'delete',
+} as const;
+export const QUERIES = { status: 'getStatus', taskStatus: 'getTaskStatus' } as const;
+
+export interface ScheduleRequest {
+  readonly requestId: string;
+}
+export interface DeleteScheduleRequest extends ScheduleRequest, DeleteRequest {}

@@ -1,0 +1,41 @@
+/** The one shape of an error that an operator may see. */
+
+/**
+ * An error with a stable `code` (docs/errors.md lists them) and a hint that says what to do.
+ * Subclasses are named `XxxError`; the code is the failure type that Temporal shows.
+ */
+export class OffsiteError extends Error {
+  readonly code: string;
+  readonly hint: string | null;
+
+  constructor(code: string, message: string, hint: string | null = null, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+export class SupersededError extends OffsiteError {
+  constructor(message: string) {
+    super('Superseded', message);
+  }
+}
+
+export class ScheduleDeletedError extends OffsiteError {
+  constructor(message: string) {
+    super('ScheduleDeleted', message);
+  }
+}
+
+export class PlanBrokenError extends OffsiteError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('PlanBroken', message, 'The task plans anew by itself.', options);
+  }
+}
+
+export class ReopenNeededError extends OffsiteError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ReopenNeeded', message, 'The disk task opens a new receiver by itself.', options);
+  }
+}

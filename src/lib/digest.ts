@@ -1,0 +1,18 @@
+/** The hashes that Offsite uses, behind one shape. */
+import { createRequire } from 'node:module';
+
+// The addon's CommonJS build has no ESM types that nodenext accepts.
+const { XXHash128 } = createRequire(import.meta.url)('xxhash-addon') as typeof import('xxhash-addon');
+
+const SEED = Buffer.alloc(4);
+
+/** A streaming xxh3-128. @see https://github.com/Cyan4973/xxHash (XXH3, 128 bits, seed 0, big-endian) */
+export function createXxh128(): { update(bytes: Uint8Array): void; digest(): Uint8Array } {
+  const hash = new XXHash128(SEED);
+  return {
+    update: bytes => hash.update(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
+    digest: () => hash.digest(),
+  };
+}
+
+export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

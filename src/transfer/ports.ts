@@ -1,0 +1,50 @@
+/** What the two ends of a data connection need from the rest of the house. */
+import type { Epoch } from '../contract/fence.ts';
+import type { ExtentMap } from '../domain/extent-map.ts';
+
+/** What a sender reads: one layer's content at site A. */
+export interface LayerSource {
+  readonly map: ExtentMap;
+  /** Fills `target` with the bytes of the data stream from `position` on. */
+  readStream(target: Buffer, position: number): Promise<void>;
+  /** @throws {PlanBrokenError} when a layer's file is no longer the one that was decided on */
+  assertUnchanged(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What a receiver writes: one partial replica file at site B. Calls do not overlap. */
+export interface LayerSink {
+  /** The adopted durable prefix of the data stream, already hashed. */
+  readonly durableBytes: number;
+  /** Appends to the data stream; `position` must be where the last write ended. */
+  write(bytes: Buffer, position: number): Promise<void>;
+  /** Makes all written bytes durable, then the progress. @returns the durable length of the stream */
+  flush(): Promise<number>;
+  /** Flushes, and ends the digest. @returns the content digest, 16 bytes */
+  finish(): Promise<Uint8Array>;
+  /** Closes without finishing; what is durable stays. */
+  close(): Promise<void>;
+}
+
+export interface SessionRecord {
+  readonly diskTaskUuid: string;
+  readonly epoch: Epoch;
+  readonly senderFingerprint: string;
+  readonly state: 'open' | 'received' | 'closed';
+  /** Set with `received`. */
+  readonly received: { readonly totalBytes: number; readonly contentDigest: string } | null;
+}
+
+/** The receiver's durable knowledge; site B's catalog and replica files stand behind it. */
+export interface SessionDirectory {
+  find(diskTaskUuid: string): Promise<SessionRecord | null>;
+  /** Opens the partial file of a map that B has stored already; null when it has not. @throws {PlanBrokenError} */
+  resumeSink(session: SessionRecord, mapDigest: Uint8Array): Promise<LayerSink | null>;
+  /** Stores the map durably, lays the file out and opens it. @throws {PlanBrokenError} */
+  openSink(session: SessionRecord, map: ExtentMap): Promise<LayerSink>;
+  /** Durably notes that both digests matched. Refused when the session's epoch is no longer `session.epoch`. */
+  markReceived(
+    session: SessionRecord,
+    received: { totalBytes: number; contentDigest: string },
+  ): Promise<void>;
+}
