@@ -43,7 +43,7 @@ const packageRooms = {
 };
 
 const folders = Object.keys(mayImport);
-const escape = text => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+const escapeRegExp = text => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 module.exports = {
   forbidden: [
@@ -68,7 +68,7 @@ module.exports = {
       comment: `${name} is imported only in: ${rooms.join(', ')}`,
       severity: 'error',
       from: { path: '^src/', pathNot: rooms.map(room => `^src/${room}/`) },
-      to: { path: `node_modules/${escape(name)}/` },
+      to: { path: `node_modules/${escapeRegExp(name)}/` },
     })),
   ],
   options: {
