@@ -1,0 +1,162 @@
+/**
+ * What the commands need from a site. `src/sites/cli-services.ts` and `src/dev/dev-site.ts` bring it; they may
+ * not import this folder, so their own types match by shape, and src/cli/services.ts is where that is checked.
+ * Every result is ready for `--json`: camelCase keys, times as ISO 8601 text, sizes in bytes.
+ */
+import type { SiteConfig } from '../config/site-config.ts';
+
+/** A disk and the file that holds it, as `--disk vda=PATH` names it; the path is absolute. */
+export interface DiskPath {
+  readonly disk: string;
+  readonly path: string;
+}
+
+/** One disk of a snapshot or of a recovery point. */
+export interface ListedDisk extends DiskPath {
+  readonly virtualSizeBytes: number;
+}
+
+export interface ImportRequest {
+  readonly host: string;
+  /** At least one, no disk twice; `path` is the top of the disk's chain of frozen layers. */
+  readonly disks: readonly DiskPath[];
+  /** When the snapshot was taken, ISO 8601; null takes the newest top's modification time. */
+  readonly takenAt: string | null;
+}
+
+/** A host snapshot in the catalog of a source. */
+export interface ListedSnapshot {
+  readonly host: string;
+  /** Its UUID. */
+  readonly snapshot: string;
+  readonly sequence: number;
+  readonly takenAt: string;
+  readonly kind: 'qcow2' | 'cdp';
+  readonly disks: readonly ListedDisk[];
+}
+
+export interface ImportedSnapshot extends ListedSnapshot {
+  /** False when the same layers were registered already: nothing was changed. */
+  readonly created: boolean;
+  readonly warnings: readonly string[];
+}
+
+export interface ListedLock {
+  readonly host: string;
+  /** UUID of the locked host snapshot. */
+  readonly snapshot: string;
+  readonly lockType: string;
+  readonly taskUuid: string;
+  readonly lockedAt: string;
+}
+
+export interface ForgottenSnapshot {
+  readonly host: string;
+  readonly snapshot: string;
+  /** How many disk snapshots were tied to the layer beneath. */
+  readonly reparented: number;
+}
+
+/** The source site's catalog and images, for an operator. */
+export interface SourceInventory {
+  /** Registers a host snapshot, or finds it. @throws errors of the image's fault, of the host and of the catalog */
+  importSnapshot(request: ImportRequest): Promise<ImportedSnapshot>;
+  /** In order of host and sequence. An unknown host gives none. */
+  listSnapshots(filter: { readonly host: string | null }): Promise<readonly ListedSnapshot[]>;
+  listLocks(): Promise<readonly ListedLock[]>;
+  /** Removes the row, never a file. @throws when it or a snapshot above it is locked, naming the holder */
+  forget(snapshot: string): Promise<ForgottenSnapshot>;
+  close(): Promise<void>;
+}
+
+/** A published recovery point at a replica site. */
+export interface ListedPoint {
+  readonly host: string;
+  /** Its id for `--point`: the host snapshot's UUID. */
+  readonly point: string;
+  readonly sequence: number;
+  readonly takenAt: string;
+  readonly publishedAt: string;
+  readonly disks: readonly ListedDisk[];
+}
+
+export interface RecoverRequest {
+  readonly host: string;
+  /** Null for the newest. */
+  readonly point: string | null;
+  /** An absolute folder; made when it is not there. */
+  readonly directory: string;
+  /** `overlay`: thin writable qcow2 files over the replica; the others: full copies. */
+  readonly format: 'overlay' | 'qcow2' | 'raw';
+}
+
+export interface RecoveredHost {
+  readonly host: string;
+  readonly point: string;
+  readonly takenAt: string;
+  readonly disks: readonly {
+    readonly disk: string;
+    readonly path: string;
+    readonly format: 'qcow2' | 'raw';
+    /** The replica's file beneath a thin overlay; null for a full copy. */
+    readonly backing: string | null;
+  }[];
+}
+
+/** The replica site's catalog and files, for an operator. Needs neither A nor Temporal. */
+export interface ReplicaInventory {
+  /** In order of host and sequence. An unknown host gives none. */
+  listPoints(filter: { readonly host: string | null }): Promise<readonly ListedPoint[]>;
+  /** @throws when the host or point is unknown, or a file of that name is there already */
+  recover(request: RecoverRequest): Promise<RecoveredHost>;
+  close(): Promise<void>;
+}
+
+/** A worker that polls. */
+export interface RunningWorker {
+  /** What it serves, for the first lines an operator sees, such as its task queues and its receiver. */
+  readonly facts: readonly { readonly name: string; readonly value: string }[];
+  /** Resolves after {@link close}; rejects when the worker died by itself. */
+  readonly finished: Promise<void>;
+  /** Drains and stops. May be called more than once. */
+  close(): Promise<void>;
+}
+
+export interface SetupReport {
+  /** What was looked at, and whether it had to be made. */
+  readonly steps: readonly { readonly step: string; readonly result: 'made' | 'present' }[];
+  close(): Promise<void>;
+}
+
+/** The exports of `src/sites/cli-services.ts`. */
+export interface SiteServices {
+  openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
+  openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
+  /** Starts this node's worker; resolves when it polls. */
+  runWorker(config: SiteConfig): Promise<RunningWorker>;
+  setup(config: SiteConfig): Promise<SetupReport>;
+}
+
+export interface DevOptions {
+  /** Absolute. */
+  readonly dataDir: string;
+  /** False with `--no-demo`: no demo host and no schedule. */
+  readonly demo: boolean;
+  /** Ends by itself once both replicas were verified. */
+  readonly once: boolean;
+  /** Further folders, absolute, from which site A may read images. */
+  readonly imageRoots: readonly string[];
+  /** The operator's own tops instead of the demo host's; empty for the demo. */
+  readonly disks: readonly DiskPath[];
+  readonly json: boolean;
+  /** Aborted by Ctrl-C and SIGTERM: everything is to be stopped in order. */
+  readonly signal: AbortSignal;
+  /** Whether standard output is a terminal (progress bars may be redrawn). */
+  readonly interactive: boolean;
+}
+
+/** The exports of `src/dev/dev-site.ts`. */
+export interface DevServices {
+  /** Runs both sites on this machine until stopped. @returns the exit code */
+  runDev(options: DevOptions): Promise<number>;
+}

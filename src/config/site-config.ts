@@ -1,0 +1,85 @@
+/** The shape of a node's configuration file. docs/operations.md shows one for each site. */
+import { z } from 'zod';
+import { IDENT, SITE_NAME } from '../contract/names.ts';
+import { FormatError } from '../lib/durations.ts';
+import { parseRate } from '../lib/sizes.ts';
+import { parseEndpoint } from './endpoint.ts';
+
+/** Turns a parser that throws {@link FormatError} into a check; the text itself is kept. */
+function readable(parse: (text: string) => unknown) {
+  return z.string().superRefine((text, context) => {
+    try {
+      parse(text);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+    }
+  });
+}
+
+const siteName = z.string().regex(SITE_NAME, 'must be 1 to 32 of a-z, 0-9 and -, beginning with a letter');
+const filePath = z.string().min(1, 'must not be empty');
+const endpoint = readable(text => parseEndpoint(text));
+const reachableEndpoint = readable(text => {
+  if (parseEndpoint(text).port === 0) throw new FormatError(`'${text}' needs a port above 0`);
+});
+const hostPattern = z
+  .string()
+  .refine(text => text === '*' || IDENT.test(text), "must be a host's ident, or '*' for every host");
+/** As openssl prints it (`AB:CD:…`) or plain; kept as 64 lower-case digits. */
+const fingerprint = z
+  .string()
+  .transform(text => text.replaceAll(':', '').toLowerCase())
+  .pipe(z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 fingerprint: 64 hexadecimal digits'));
+
+const replicaSiteSchema = z.strictObject({
+  site: siteName,
+  hosts: z.array(hostPattern).min(1, "must name at least one host, or '*'"),
+  endpoints: z.array(reachableEndpoint).optional(),
+  fingerprints: z.array(fingerprint).optional(),
+});
+
+/** The schema of the file, environment already laid over it; paths are not resolved yet. */
+export const siteConfigSchema = z.strictObject({
+  site: siteName,
+  node: siteName,
+  dataDir: filePath,
+  database: z.strictObject({
+    url: z
+      .string()
+      .regex(
+        /^postgres(ql)?:\/\/\S+$/,
+        'must be a connection string like postgres://user:password@host/database',
+      ),
+  }),
+  temporal: z
+    .strictObject({
+      address: reachableEndpoint.optional(),
+      namespace: z.string().min(1, 'must not be empty').optional(),
+    })
+    .default({}),
+  webUiUrl: z.url({ protocol: /^https?$/, error: 'must be an http or https address' }).optional(),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  source: z
+    .strictObject({
+      imageRoots: z.array(filePath).min(1, 'must name at least one folder'),
+      replicaSites: z.array(replicaSiteSchema),
+    })
+    .optional(),
+  replica: z
+    .strictObject({
+      listen: endpoint,
+      advertise: reachableEndpoint.optional(),
+      directory: filePath.optional(),
+      bandwidth: readable(text => parseRate(text)).optional(),
+    })
+    .optional(),
+});
+
+/**
+ * One node of a site. Paths are absolute once loaded. `listen`, `advertise` and `endpoints` are `host:port`
+ * (see `parseEndpoint`), `bandwidth` is a rate such as `50MiB/s` (see `parseRate`): both are checked already.
+ */
+export type SiteConfig = z.output<typeof siteConfigSchema>;
+/** What may be written: as {@link SiteConfig}, where defaults may be left out. */
+export type SiteConfigFile = z.input<typeof siteConfigSchema>;
