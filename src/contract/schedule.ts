@@ -59,11 +59,22 @@ export interface DeleteRequest {
 export interface ScheduleState {
   readonly settings: ScheduleSettings;
   readonly registered: boolean;
+  /** What the operator wants; {@link recordedPaused} is what B's row says already. */
   readonly paused: boolean;
+  readonly recordedPaused: boolean;
   readonly deleting: DeleteRequest | null;
   /** An operator asked for a run now. */
   readonly runRequested: boolean;
+  /** Null while a task runs, while paused before the first run, and until the next is planned. */
   readonly nextRunAtMs: number | null;
+  /** The due time of the run that began last; the next is planned from it. */
+  readonly lastDueAtMs: number | null;
+  /** When a task that found nothing, was paused or failed is tried again, before the next run; null for none. */
+  readonly retryAtMs: number | null;
+  /** Tasks since the last one that found something; the pause before a retry grows with it. */
+  readonly fruitlessTasks: number;
+  /** Due times that passed without a run of their own, in the schedule's whole life. */
+  readonly skippedRuns: number;
   readonly lastTask: TaskSummary | null;
   /** The newest published recovery point's time at its origin, null before the first. */
   readonly newestPointAtMs: number | null;
@@ -71,6 +82,8 @@ export interface ScheduleState {
   readonly behindSinceMs: number | null;
   /** The newest requests, bounded; they make signals idempotent. */
   readonly requests: readonly RequestOutcome[];
+  /** A run of the workflow hands over to the next after so many tasks, or when the server asks for it. */
+  readonly rollOverAfterTasks: number;
 }
 
 export type ScheduleActivityState = 'waiting' | 'running' | 'pausing' | 'paused' | 'deleting' | 'deleted';
@@ -82,6 +95,7 @@ export interface ScheduleStatus {
   readonly state: ScheduleActivityState;
   readonly paused: boolean;
   readonly nextRunAtMs: number | null;
+  readonly skippedRuns: number;
   readonly newestPointAtMs: number | null;
   readonly behindSinceMs: number | null;
   readonly lastTask: TaskSummary | null;

@@ -1,0 +1,42 @@
+/** What the workflows hand to each other. */
+import type { Fence } from './fence.ts';
+import type { ScheduleSpec, TaskSummary } from './schedule.ts';
+import type { DiskPlan, ScheduleType } from './sync.ts';
+
+/** The input of `remoteBackupTask`. */
+export interface TaskInput {
+  readonly spec: ScheduleSpec;
+  readonly type: ScheduleType;
+  readonly bandwidthBytesPerSecond: number | null;
+  readonly taskUuid: string;
+}
+
+/** What `remoteBackupTask` gives. It fails only by a bug or when an operator terminates it. */
+export interface TaskResult {
+  readonly summary: TaskSummary;
+  /** The time of the host snapshot that the task was about, at its origin; null when there was none. */
+  readonly targetTakenAtMs: number | null;
+}
+
+/** The input of `remoteBackupDiskTask`: one disk of one plan. */
+export interface DiskTaskInput {
+  readonly fence: Fence;
+  readonly sourceSite: string;
+  readonly replicaSite: string;
+  readonly host: string;
+  readonly taskUuid: string;
+  readonly diskTaskUuid: string;
+  readonly hostSnapshot: string;
+  readonly plan: DiskPlan;
+  /** The node of the replica site that holds the file. */
+  readonly replicaNode: string;
+  readonly bandwidthBytesPerSecond: number | null;
+}
+
+export interface DiskTaskResult {
+  /** `stopped` when the schedule no longer wants this disk: paused, deleted or superseded. */
+  readonly outcome: 'sealed' | 'stopped';
+  readonly reason: string | null;
+  /** The length of the disk's data stream; zero when stopped. */
+  readonly totalBytes: number;
+}
