@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { OffsiteError } from '../domain/errors.ts';
 import { postgresLaunch } from './postgres-server.ts';
 import { SUPERVISED_BY } from './supervisor-messages.ts';
-import { endProcesses, recordOf } from './supervisor-processes.ts';
+import { endProcesses, recordOf, sendSignal } from './supervisor-processes.ts';
 import type { Launch, ProcessService, ServiceSpec } from './supervisor-service.ts';
 import { type SupervisedProcess, type SupervisorState, writeSupervisorState } from './supervisor-state.ts';
 import { temporalLaunch } from './temporal-server.ts';
@@ -79,8 +79,13 @@ export class ServiceGroup {
     }
     const launch = launchOf(this.dataDir, service);
     const running = this.spawnService(launch, service.kind, 0);
-    await this.untilReady(running);
-    await launch.afterReady?.();
+    try {
+      await this.untilReady(running);
+      await launch.afterReady?.();
+    } catch (error) {
+      await this.stopThese([running]);
+      throw error;
+    }
   }
 
   private spawnService(launch: Launch, kind: ServiceSpec['kind'], restarts: number): Running {
@@ -109,6 +114,8 @@ export class ServiceGroup {
 
   private async startAgain(ended: Running): Promise<void> {
     const { launch, kind, record, stopping } = ended;
+    // Children of a process that crashed must not work on beside its successor.
+    if (record.pid > 0) sendSignal(-record.pid, 'SIGKILL');
     const livedMs = Date.now() - Date.parse(record.startedAt);
     let restarts = livedMs > HEALTHY_AFTER_MS ? 0 : record.restarts;
     while (!this.stopped && !stopping.signal.aborted) {

@@ -1,10 +1,10 @@
 /** Starts a supervisor and talks to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, realpathSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OffsiteError } from '../domain/errors.ts';
-import { DataDirInUseError } from './supervisor-lock.ts';
+import { DataDirInUseError, lockDataDir } from './supervisor-lock.ts';
 import type { SupervisorReply, SupervisorRequest } from './supervisor-messages.ts';
 import type { ServiceSpec } from './supervisor-service.ts';
 import { endLeftovers, readSupervisorState } from './supervisor-state.ts';
@@ -49,9 +49,9 @@ export async function startSupervisor(options: SupervisorOptions): Promise<Super
   mkdirSync(options.dataDir, { recursive: true });
   const dataDir = realpathSync(options.dataDir);
   mkdirSync(join(dataDir, 'logs'), { recursive: true });
-  const connection = connect(dataDir);
-  const settings = { dataDir, removeDataDirAtEnd: options.removeDataDirAtEnd ?? false };
-  await connection.ask({ type: 'open', settings });
+  const removeDataDirAtEnd = options.removeDataDirAtEnd ?? false;
+  const connection = connect(dataDir, removeDataDirAtEnd);
+  await connection.ask({ type: 'open', settings: { dataDir, removeDataDirAtEnd } });
   try {
     await connection.ask({ type: 'start', services: options.services });
   } catch (error) {
@@ -88,7 +88,7 @@ interface Connection {
   exited: Promise<SupervisorExit>;
 }
 
-function connect(dataDir: string): Connection {
+function connect(dataDir: string, removeDataDirAtEnd: boolean): Connection {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const main = fileURLToPath(new URL(`./supervisor-main.${extension}`, import.meta.url));
   const logFile = openSync(join(dataDir, 'logs', 'supervisor.log'), 'a');
@@ -107,7 +107,7 @@ function connect(dataDir: string): Connection {
     for (const settle of waiting.values()) {
       settle(new OffsiteError('SupervisorEnded', 'the supervisor has ended', `See ${dataDir}/logs.`));
     }
-    if (exit.signal !== null) await endLeftovers(dataDir);
+    if (exit.signal !== null) await cleanUpAfterKill(dataDir, removeDataDirAtEnd);
     return exit;
   });
   let nextId = 1;
@@ -121,6 +121,18 @@ function connect(dataDir: string): Connection {
       });
     });
   return { pid: child.pid ?? 0, ask, exited };
+}
+
+/** The supervisor was killed and could not do this. Whoever holds the lock by now does it instead. */
+async function cleanUpAfterKill(dataDir: string, removeDataDirAtEnd: boolean): Promise<void> {
+  try {
+    const lock = lockDataDir(dataDir);
+    await endLeftovers(dataDir);
+    lock.release();
+    if (removeDataDirAtEnd) rmSync(dataDir, { recursive: true, force: true });
+  } catch (error) {
+    if (!(error instanceof DataDirInUseError)) throw error;
+  }
 }
 
 function exitOf(child: ChildProcess): Promise<SupervisorExit> {
