@@ -80,8 +80,8 @@ export async function qemuCheck(path: string): Promise<QemuCheck> {
   }
   const report = JSON.parse(text) as Record<string, number | undefined>;
   return {
-    corruptions: report['corruptions'] ?? 0,
-    leaks: report['leaks'] ?? 0,
+    corruptions: report.corruptions ?? 0,
+    leaks: report.leaks ?? 0,
     checkErrors: report['check-errors'] ?? 0,
   };
 }

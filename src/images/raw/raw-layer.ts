@@ -1,0 +1,24 @@
+/** A raw image as a layer: all of it is data. */
+import type { ImageFile } from '../chain-file.ts';
+import { type Layer, type LayerRun, plainRun } from '../chain-layer.ts';
+
+const SECTOR_BYTES = 512;
+
+/** Its size is the file's, raised to whole sectors as QEMU does; the rest of the last sector is zeros. */
+export function createRawLayer(file: ImageFile): Layer {
+  const virtualSizeBytes = Math.ceil(file.sizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
+  return {
+    file,
+    path: file.path,
+    realPath: file.realPath,
+    format: 'raw',
+    virtualSizeBytes,
+    clusterSizeBytes: null,
+    granularity: null,
+    identity: file.identity,
+    fileSizeBytes: file.sizeBytes,
+    locate: async (offset, maxLength): Promise<LayerRun> =>
+      plainRun(offset, Math.min(maxLength, virtualSizeBytes - offset)),
+    readRun: (run, target) => file.read(target, run.hostOffset),
+  };
+}
