@@ -54,6 +54,9 @@ export interface ReplicaCatalog {
     state: 'open' | 'received' | 'closed';
     received: { totalBytes: number; contentDigest: string } | null;
   } | null>;
+  /** After the file has its final name: the storage and the disk task are sealed. Idempotent. */
+  markSealed(input: { fence: Fence; diskTaskUuid: string; path: string }): Promise<void>;
+  /** Raises the fence above every task and closes the sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */
   filesToDrop(input: { scheduleUuid: string; request: DeleteRequest }): Promise<readonly string[]>;

@@ -75,3 +75,9 @@ export interface SourceAccess {
     receiver: { host: string; port: number; fingerprint: string },
   ): Promise<void>;
 }
+
+/** The senders of this process, so that a request to stop finds them. */
+export interface RunningSenders {
+  /** @returns what to call when the sender has ended */
+  register(diskTaskUuid: string, stop: AbortController): () => void;
+}

@@ -1,0 +1,102 @@
+/** What a source site does for the workflows: decide, lock, send, release. */
+import { Context } from '@temporalio/activity';
+import type {
+  SourceActivities,
+  SourceControlActivities,
+  SourceTransferActivities,
+} from '../contract/source-activities.ts';
+import { PlanBrokenError, SupersededError } from '../domain/errors.ts';
+import { heartbeating, sleepUnlessCancelled } from './heartbeat.ts';
+import { decideSync } from './sync-decision.ts';
+import type { DiskSender, RunningSenders, SourceAccess, SourceCatalog, SourceImages } from './source-ports.ts';
+
+export interface SourcePorts {
+  readonly node: string;
+  readonly catalog: SourceCatalog;
+  readonly images: SourceImages;
+  readonly access: SourceAccess;
+  readonly sender: DiskSender;
+  readonly running: RunningSenders;
+}
+
+const STOP_POLL_MS = 200;
+/** Room for the sender's own reconnections within one activity attempt. */
+const ATTEMPTS_PER_ACTIVITY = 1_000_000;
+
+/** Binds site A's activities to what they need. Called once, by sites/source-site.ts. */
+export function createSourceActivities(
+  ports: SourcePorts,
+): SourceActivities & SourceControlActivities & SourceTransferActivities {
+  const { catalog, access } = ports;
+
+  async function untilStopped(scheduleUuid: string, diskTaskUuid: string | null): Promise<number> {
+    let most = 0;
+    for (;;) {
+      const senders = (await catalog.stoppingSenders(scheduleUuid)).filter(
+        sender => diskTaskUuid === null || sender.diskTaskUuid === diskTaskUuid,
+      );
+      most = Math.max(most, senders.length);
+      if (senders.length === 0) return most;
+      Context.current().heartbeat({
+        note: `waits for ${senders.length} sender(s) on ${[...new Set(senders.map(sender => sender.node))].join(', ')}`,
+      });
+      await sleepUnlessCancelled(STOP_POLL_MS);
+    }
+  }
+
+  return {
+    async stopPreviousDiskTasks({ fence }) {
+      await catalog.requestStop(fence);
+      return { stopped: await untilStopped(fence.scheduleUuid, null) };
+    },
+
+    async querySyncInfo(query) {
+      access.assertMayHave(query.replicaSite, query.host);
+      return catalog.answerSync(query, context => decideSync(ports.images, query, context));
+    },
+
+    async releaseOtherLocks(input) {
+      return { released: await catalog.releaseOtherLocks(input) };
+    },
+
+    async retireSchedule(input) {
+      await catalog.entomb(input);
+      await untilStopped(input.scheduleUuid, null);
+      return { released: await catalog.releaseAll(input) };
+    },
+
+    async stopSender({ fence, diskTaskUuid }) {
+      await catalog.requestStopOf(fence, diskTaskUuid);
+      return { stopped: await untilStopped(fence.scheduleUuid, diskTaskUuid) };
+    },
+
+    async sendDisk(input) {
+      access.assertMayHave(input.replicaSite, input.host);
+      await access.assertReceiver(input.replicaSite, input.receiver);
+      const layers = await catalog.findSource(input);
+      if (layers === null) {
+        throw new PlanBrokenError(`disk ${input.disk} of snapshot ${input.hostSnapshot} is no longer in the catalog`);
+      }
+      const { diskTaskUuid } = input;
+      const stop = new AbortController();
+      const unregister = ports.running.register(diskTaskUuid, stop);
+      try {
+        await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
+        const context = Context.current();
+        return await heartbeating({ diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' }, beat =>
+          ports.sender.send(input, layers, {
+            signal: AbortSignal.any([context.cancellationSignal, stop.signal]),
+            attempt: context.info.attempt * ATTEMPTS_PER_ACTIVITY,
+            onProgress: beat,
+          }),
+        );
+      } catch (error) {
+        if (stop.signal.aborted) throw new SupersededError(`the sender of ${input.disk} was told to stop`);
+        throw error;
+      } finally {
+        unregister();
+        await catalog.endSender(diskTaskUuid);
+      }
+    },
+  };
+}

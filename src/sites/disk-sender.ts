@@ -1,0 +1,29 @@
+/** Brings a chain of images and a data connection together. */
+import type { DiskSender } from '../activities/source-ports.ts';
+import { openLayerSource } from '../images/layer-source.ts';
+import type { Log } from '../lib/log.ts';
+import type { NodeIdentity } from '../transfer/identity.ts';
+import { sendLayer } from '../transfer/sender.ts';
+import { createThrottle } from '../transfer/throttle.ts';
+
+export function createDiskSender(parts: {
+  identity: NodeIdentity;
+  imageRoots: readonly string[];
+  log: Log;
+}): DiskSender {
+  const { identity, imageRoots, log } = parts;
+  return {
+    send: (input, { topPath, basePath }, { signal, attempt, onProgress }) =>
+      sendLayer({
+        identity,
+        offer: input.receiver,
+        diskTaskUuid: input.diskTaskUuid,
+        attempt,
+        openSource: () => openLayerSource({ topPath, basePath, imageRoots, proof: input.proof }),
+        throttle: createThrottle(input.bandwidthBytesPerSecond),
+        signal,
+        onProgress,
+        log,
+      }),
+  };
+}

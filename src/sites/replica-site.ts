@@ -1,0 +1,79 @@
+/** Composition of the replica role: catalog B, its receiver, its replica files. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createReplicaActivities } from '../activities/replica-activities.ts';
+import type { Database } from '../catalog/database.ts';
+import { createNodeRegistry } from '../catalog/nodes.ts';
+import { createReplicaCatalog } from '../catalog/replica-catalog.ts';
+import { parseEndpoint } from '../config/endpoint.ts';
+import type { SiteConfig } from '../config/site-config.ts';
+import { controlQueue, replicaQueue } from '../contract/names.ts';
+import type { Log } from '../lib/log.ts';
+import type { NodeIdentity } from '../transfer/identity.ts';
+import { createReceiver } from '../transfer/receiver.ts';
+import { createReplicaFiles } from './replica-files.ts';
+import type { Role } from './role.ts';
+import { createSessionDirectory } from './session-directory.ts';
+
+const CATALOG_SLOTS = 40;
+const CONTROL_SLOTS = 200;
+
+/** Where the replicas of a site lie: the configured folder, else one below its data folder. */
+export const replicaDirectoryOf = (config: SiteConfig): string =>
+  config.replica?.directory ?? join(config.dataDir, 'replicas');
+
+export async function createReplicaSite(parts: {
+  config: SiteConfig & { replica: NonNullable<SiteConfig['replica']> };
+  db: Database;
+  identity: NodeIdentity;
+  log: Log;
+}): Promise<Role> {
+  const { config, db, identity, log } = parts;
+  const { site, node } = config;
+  const replicaRoot = replicaDirectoryOf(config);
+  await mkdir(replicaRoot, { recursive: true });
+  await createNodeRegistry(db).register({ node, fingerprint: identity.fingerprint });
+  const catalog = createReplicaCatalog(db, { site, replicaRoot });
+  const receiver = createReceiver({
+    identity,
+    listen: parseEndpoint(config.replica.listen),
+    directory: createSessionDirectory({ catalog, replicaRoot }),
+    log,
+  });
+  await receiver.start();
+  const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
+  const listen = parseEndpoint(config.replica.listen);
+  const activities = createReplicaActivities({
+    site,
+    node,
+    catalog,
+    receiver: {
+      offer: {
+        host: advertised?.host ?? listen.host,
+        port: advertised?.port ?? receiver.port,
+        fingerprint: identity.fingerprint,
+      },
+      cut: (diskTaskUuid, below) => receiver.cut(diskTaskUuid, below),
+      progress: diskTaskUuid => receiver.progress(diskTaskUuid),
+    },
+    files: createReplicaFiles({ catalog, replicaRoot }),
+    clock: () => Date.now(),
+  });
+  const { openReceiver, awaitReceived, finishDiskTask, ...catalogActivities } = activities;
+  return {
+    queues: [
+      { taskQueue: replicaQueue(site), activities: catalogActivities, workflows: true, slots: CATALOG_SLOTS },
+      {
+        taskQueue: controlQueue(site, node),
+        activities: { openReceiver, awaitReceived, finishDiskTask },
+        workflows: false,
+        slots: CONTROL_SLOTS,
+      },
+    ],
+    facts: [
+      { name: 'receives at', value: `${listen.host}:${receiver.port}` },
+      { name: 'replicas', value: replicaRoot },
+    ],
+    close: () => receiver.close(),
+  };
+}

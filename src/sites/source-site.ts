@@ -1,0 +1,61 @@
+/** Composition of the source role: catalog A, its images, its senders. */
+import { createSourceActivities } from '../activities/source-activities.ts';
+import type { Database } from '../catalog/database.ts';
+import { holdInstance } from '../catalog/instance.ts';
+import { createNodeRegistry } from '../catalog/nodes.ts';
+import { createSourceCatalog } from '../catalog/source-catalog.ts';
+import { watchStopRequests } from '../catalog/stop-requests.ts';
+import type { SiteConfig } from '../config/site-config.ts';
+import { controlQueue, sourceQueue, transferQueue } from '../contract/names.ts';
+import { proveChain } from '../images/proof.ts';
+import type { Log } from '../lib/log.ts';
+import type { NodeIdentity } from '../transfer/identity.ts';
+import { createDiskSender } from './disk-sender.ts';
+import type { Role } from './role.ts';
+import { createRunningSenders } from './running-senders.ts';
+import { createSourceAccess } from './source-access.ts';
+
+const CATALOG_SLOTS = 20;
+const CONTROL_SLOTS = 100;
+/** One a core of a small machine: more only helps where disks and lines are faster than one core. */
+const TRANSFER_SLOTS = 4;
+
+export async function createSourceSite(parts: {
+  config: SiteConfig & { source: NonNullable<SiteConfig['source']> };
+  db: Database;
+  identity: NodeIdentity;
+  log: Log;
+}): Promise<Role> {
+  const { config, db, identity, log } = parts;
+  const { site, node } = config;
+  const { imageRoots, replicaSites } = config.source;
+  const running = createRunningSenders();
+  const nodes = createNodeRegistry(db);
+  await nodes.register({ node, fingerprint: identity.fingerprint });
+  const instance = await holdInstance(config.database.url);
+  const stopRequests = await watchStopRequests(config.database.url, uuid => running.stop(uuid));
+  const activities = createSourceActivities({
+    node,
+    catalog: createSourceCatalog(db, { site, instance: instance.instance }),
+    images: { prove: topPath => proveChain(topPath, { imageRoots }) },
+    access: createSourceAccess(replicaSites, nodes),
+    sender: createDiskSender({ identity, imageRoots, log }),
+    running,
+  });
+  const { sendDisk, stopSender, ...catalogActivities } = activities;
+  return {
+    queues: [
+      { taskQueue: sourceQueue(site), activities: catalogActivities, workflows: false, slots: CATALOG_SLOTS },
+      { taskQueue: controlQueue(site, node), activities: { stopSender }, workflows: false, slots: CONTROL_SLOTS },
+      { taskQueue: transferQueue(site, node), activities: { sendDisk }, workflows: false, slots: TRANSFER_SLOTS },
+    ],
+    facts: [
+      { name: 'source of', value: replicaSites.map(rule => rule.site).join(', ') || 'no site yet' },
+      { name: 'image roots', value: imageRoots.join(', ') },
+    ],
+    async close() {
+      await stopRequests.close();
+      await instance.release();
+    },
+  };
+}

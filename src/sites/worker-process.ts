@@ -1,0 +1,139 @@
+/** One worker process: the roles of a node, served by Temporal workers until it is told to stop. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { FailureInterceptor } from './failure-interceptor.ts';
+import { migrate, openDatabase } from '../catalog/database.ts';
+import type { SiteConfig } from '../config/site-config.ts';
+import { createLog, type Log } from '../lib/log.ts';
+import { temporalTarget } from '../orchestration/temporal-connection.ts';
+import { loadIdentity } from '../transfer/identity.ts';
+import { createReplicaSite } from './replica-site.ts';
+import { mergeQueues, type QueueService, type Role } from './role.ts';
+import { createSourceSite } from './source-site.ts';
+
+const RETRY_MS = 1_000;
+/** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
+const MAX_CACHED_WORKFLOWS = 500;
+
+export interface WorkerProcess {
+  readonly facts: Role['facts'];
+  /** Resolves when all workers have ended; rejects when one fails. */
+  readonly finished: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Starts this node's worker. Waits for PostgreSQL and Temporal as long as they need; `signal` ends the wait. */
+export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal): Promise<WorkerProcess> {
+  const log = createLog(config.logLevel, { site: config.site, node: config.node });
+  const identity = await loadIdentity(join(config.dataDir, 'identity'), `${config.site}.${config.node}`);
+  const db = openDatabase({ url: config.database.url });
+  await patiently('PostgreSQL', log, signal, () => migrate(db));
+  const roles: Role[] = [];
+  const parts = { db, identity, log };
+  if (config.source !== undefined) {
+    roles.push(await createSourceSite({ ...parts, config: { ...config, source: config.source } }));
+  }
+  if (config.replica !== undefined) {
+    roles.push(await createReplicaSite({ ...parts, config: { ...config, replica: config.replica } }));
+  }
+  bridgeTemporalLogs(log);
+  const target = temporalTarget(config.temporal);
+  const connection = await patiently('Temporal', log, signal, () =>
+    NativeConnection.connect(target.connectionOptions),
+  );
+  const workers = await Promise.all(
+    mergeQueues(roles.flatMap(role => role.queues)).map(service =>
+      createWorker(service, connection, target.namespace, `${config.site}.${config.node}`),
+    ),
+  );
+  const finished = Promise.all(workers.map(worker => worker.run())).then(() => undefined);
+  const stop = () => {
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  // One worker that fails takes the others along: the process is to be started anew as a whole.
+  finished.catch(stop);
+  log.info({ queues: workers.map(worker => worker.options.taskQueue) }, 'the worker polls');
+  let closing: Promise<void> | null = null;
+  return {
+    facts: [
+      { name: 'site', value: `${config.site}, node ${config.node}` },
+      ...roles.flatMap(role => role.facts),
+      { name: 'fingerprint', value: identity.fingerprint },
+    ],
+    finished,
+    close() {
+      closing ??= (async () => {
+        stop();
+        await finished.catch(() => undefined);
+        for (const role of roles) await role.close();
+        await connection.close();
+        await db.destroy();
+      })();
+      return closing;
+    },
+  };
+}
+
+function createWorker(
+  service: QueueService,
+  connection: NativeConnection,
+  namespace: string,
+  identity: string,
+): Promise<Worker> {
+  return Worker.create({
+    connection,
+    namespace,
+    identity: `${identity}@${process.pid}`,
+    taskQueue: service.taskQueue,
+    activities: service.activities,
+    ...(service.workflows ? workflowSource() : {}),
+    maxConcurrentActivityTaskExecutions: service.slots,
+    maxCachedWorkflows: service.workflows ? MAX_CACHED_WORKFLOWS : 0,
+    maxHeartbeatThrottleInterval: '1s',
+    shutdownGraceTime: '5s',
+    interceptors: { activity: [() => ({ inbound: new FailureInterceptor() })] },
+  });
+}
+
+/** The bundle that the build made, else the sources. */
+function workflowSource() {
+  const bundle = fileURLToPath(new URL('../workflow-bundle.js', import.meta.url));
+  if (existsSync(bundle)) return { workflowBundle: { codePath: bundle } };
+  return { workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)) };
+}
+
+/** Tries until it succeeds, saying what is waited for. */
+async function patiently<T>(
+  what: string,
+  log: Log,
+  signal: AbortSignal,
+  attempt: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn({ error: (error as Error).message }, `${what} does not answer yet`);
+      await new Promise(resolve => setTimeout(resolve, RETRY_MS));
+      signal.throwIfAborted();
+    }
+  }
+}
+
+let bridged = false;
+
+function bridgeTemporalLogs(log: Log): void {
+  if (bridged) return;
+  bridged = true;
+  Runtime.install({
+    shutdownSignals: [],
+    logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
+      const fields = { temporal: meta ?? {} };
+      if (level === 'ERROR') log.error(fields, message);
+      else log.warn(fields, message);
+    }),
+  });
+}

@@ -1,0 +1,138 @@
+/** Two whole sites as separate processes, with a TCP proxy on the data line between them. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Client, Connection } from '@temporalio/client';
+import { inject } from 'vitest';
+import { writeConfig } from '../../src/config/write-config.ts';
+import { chooseFreePorts } from '../../src/dev/ports.ts';
+import { postgresUrl } from '../../src/dev/postgres-server.ts';
+import { startSupervisor, type Supervisor } from '../../src/dev/supervisor.ts';
+import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts';
+
+const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
+
+export interface CliResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface TwoSites {
+  readonly dataDir: string;
+  /** Where the test puts its images; the only image root of site a. */
+  readonly imageDir: string;
+  readonly replicaRoot: string;
+  readonly databaseUrl: { readonly a: string; readonly b: string };
+  readonly configPath: { readonly a: string; readonly b: string };
+  readonly client: Client;
+  readonly proxy: TcpProxy;
+  readonly supervisor: Supervisor;
+  /** Runs the command line as an operator does. */
+  cli(site: 'a' | 'b', ...args: string[]): Promise<CliResult>;
+  /** As {@link cli} with --json. @throws unless it exits 0 */
+  json<T>(site: 'a' | 'b', ...args: string[]): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
+export async function startTwoSites(options: { replicaRoot?: string; hosts?: string[] } = {}): Promise<TwoSites> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
+  const imageDir = join(dataDir, 'images');
+  mkdirSync(imageDir);
+  const replicaRoot = options.replicaRoot ?? join(dataDir, 'replicas');
+  const [postgres = 0, grpc = 0, http = 0, receiver = 0] = await chooseFreePorts(4);
+  const proxy = await startTcpProxy({ host: '127.0.0.1', port: receiver });
+  const supervisor = await startSupervisor({
+    dataDir,
+    removeDataDirAtEnd: true,
+    services: [
+      { kind: 'postgres', name: 'postgres', port: postgres, databases: ['site_a', 'site_b'] },
+      {
+        kind: 'temporal',
+        name: 'temporal',
+        cliPath: inject('temporalCliPath'),
+        grpcPort: grpc,
+        httpPort: http,
+        uiPort: null,
+        persistent: true,
+      },
+    ],
+  });
+  const databaseUrl = {
+    a: postgresUrl(dataDir, postgres, 'site_a'),
+    b: postgresUrl(dataDir, postgres, 'site_b'),
+  };
+  const configPath = { a: join(dataDir, 'site-a.yaml'), b: join(dataDir, 'site-b.yaml') };
+  const address = `127.0.0.1:${grpc}`;
+  const common = (site: 'a' | 'b') => ({
+    site,
+    node: `${site}1`,
+    dataDir: join(dataDir, `site-${site}`),
+    database: { url: databaseUrl[site] },
+    temporal: { address },
+  });
+  writeConfig(configPath.a, {
+    ...common('a'),
+    source: {
+      imageRoots: [imageDir],
+      replicaSites: [{ site: 'b', hosts: options.hosts ?? ['*'], endpoints: [`127.0.0.1:${proxy.port}`] }],
+    },
+  });
+  writeConfig(configPath.b, {
+    ...common('b'),
+    replica: {
+      listen: `127.0.0.1:${receiver}`,
+      advertise: `127.0.0.1:${proxy.port}`,
+      directory: replicaRoot,
+    },
+  });
+  await supervisor.start(
+    (['a', 'b'] as const).map(site => ({
+      kind: 'process' as const,
+      name: `worker-${site}`,
+      command: process.execPath,
+      args: [join(SOURCES, 'worker.ts'), '--config', configPath[site]],
+    })),
+  );
+  const connection = await Connection.connect({ address });
+  const cli = (site: 'a' | 'b', ...args: string[]) => runCli(['--config', configPath[site], ...args]);
+  return {
+    dataDir,
+    imageDir,
+    replicaRoot,
+    databaseUrl,
+    configPath,
+    client: new Client({ connection }),
+    proxy,
+    supervisor,
+    cli,
+    async json(site, ...args) {
+      const result = await cli(site, ...args, '--json');
+      if (result.exitCode !== 0) throw new Error(`offsite ${args.join(' ')}: ${result.stderr}`);
+      return JSON.parse(result.stdout);
+    },
+    async close() {
+      await connection.close();
+      await supervisor.stop();
+      await proxy.close();
+    },
+  };
+}
+
+/** Runs `offsite ARGS` from the sources. */
+export function runCli(args: readonly string[]): Promise<CliResult> {
+  return new Promise(resolve => {
+    execFile(
+      process.execPath,
+      [join(SOURCES, 'starter.ts'), ...args],
+      { timeout: 60_000 },
+      (error, stdout, stderr) => {
+        const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ exitCode, stdout, stderr });
+      },
+    );
+  });
+}
