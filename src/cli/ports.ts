@@ -1,6 +1,6 @@
 /**
- * What the commands need from a site. `src/sites/cli-services.ts` and `src/dev/dev-site.ts` bring it; they may
- * not import this folder, so their own types match by shape, and src/cli/services.ts is where that is checked.
+ * What the commands need from a site. `src/sites/cli-services.ts` brings it; it may not import this folder, so
+ * its own types match by shape, and src/cli/services.ts is where that is checked.
  * Every result is ready for `--json`: camelCase keys, times as ISO 8601 text, sizes in bytes.
  */
 import type { SiteConfig } from '../config/site-config.ts';
@@ -135,28 +135,4 @@ export interface SiteServices {
   /** Starts this node's worker; resolves when it polls. */
   runWorker(config: SiteConfig): Promise<RunningWorker>;
   setup(config: SiteConfig): Promise<SetupReport>;
-}
-
-export interface DevOptions {
-  /** Absolute. */
-  readonly dataDir: string;
-  /** False with `--no-demo`: no demo host and no schedule. */
-  readonly demo: boolean;
-  /** Ends by itself once both replicas were verified. */
-  readonly once: boolean;
-  /** Further folders, absolute, from which site A may read images. */
-  readonly imageRoots: readonly string[];
-  /** The operator's own tops instead of the demo host's; empty for the demo. */
-  readonly disks: readonly DiskPath[];
-  readonly json: boolean;
-  /** Aborted by Ctrl-C and SIGTERM: everything is to be stopped in order. */
-  readonly signal: AbortSignal;
-  /** Whether standard output is a terminal (progress bars may be redrawn). */
-  readonly interactive: boolean;
-}
-
-/** The exports of `src/dev/dev-site.ts`. */
-export interface DevServices {
-  /** Runs both sites on this machine until stopped. @returns the exit code */
-  runDev(options: DevOptions): Promise<number>;
 }

@@ -1,0 +1,43 @@
+import type { Command } from 'commander';
+import type { CliIo } from '../cli-io.ts';
+import { contextOf } from '../command-context.ts';
+import { renderFacts } from '../render/table.ts';
+import { loadSiteServices, using } from '../services.ts';
+
+/** `offsite worker` and `offsite setup`: running a site. */
+export function addSiteCommands(program: Command, io: CliIo): void {
+  program
+    .command('worker')
+    .description("run this node's worker until stopped (Ctrl-C or SIGTERM)")
+    .action(async (_options: object, command: Command) => {
+      const context = contextOf(io, command);
+      const config = await context.config();
+      const stopped = new Promise<void>(resolve => {
+        io.stopSignal().addEventListener('abort', () => resolve(), { once: true });
+      });
+      const { runWorker } = await loadSiteServices();
+      await using(runWorker(config), async worker => {
+        const facts = [
+          { name: 'site', value: config.site },
+          { name: 'node', value: config.node },
+          ...worker.facts,
+        ];
+        context.print({ facts }, () =>
+          renderFacts([...facts.map(({ name, value }) => [name, value] as const), ['state', 'ready']]),
+        );
+        await Promise.race([stopped, worker.finished]);
+      });
+    });
+
+  program
+    .command('setup')
+    .description("prepare Temporal and the site's database; may be run again")
+    .action(async (_options: object, command: Command) => {
+      const context = contextOf(io, command);
+      const config = await context.config();
+      const { setup } = await loadSiteServices();
+      await using(setup(config), async ({ steps }) => {
+        context.print({ steps }, () => renderFacts(steps.map(({ step, result }) => [step, result])));
+      });
+    });
+}

@@ -1,0 +1,51 @@
+/** The whole command line: its commands, and what is common to all of them. */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import type { CliIo } from './cli-io.ts';
+import { addDevCommand } from './commands/dev.ts';
+import { addReplicaCommands } from './commands/replica.ts';
+import { addScheduleCommands } from './commands/schedule.ts';
+import { addSiteCommands } from './commands/site.ts';
+import { addSourceCommands } from './commands/source.ts';
+
+/** Builds the command line. It throws CommanderError instead of ending the process. @param exit takes the exit code */
+export function buildProgram(io: CliIo, exit: (code: number) => void): Command {
+  const program = new Command('offsite')
+    .description('Replicates the snapshots of whole QEMU hosts to a second site, driven by Temporal.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .option('--config <file>', "the site's configuration (default: OFFSITE_CONFIG)")
+    .option('--json', 'print JSON')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: text => io.out(text),
+      writeErr: text => io.err(text),
+      getOutHelpWidth: () => io.columns(),
+      getErrHelpWidth: () => io.columns(),
+      // The error itself is told by runCli, as one line.
+      outputError: () => undefined,
+    })
+    .exitOverride()
+    .addHelpText(
+      'after',
+      `
+--config and --json may stand before or after the command.
+Exit codes: 0 done, 1 failed, 2 bad usage. docs/operations.md shows how two sites are set up.
+
+Examples:
+  $ offsite dev
+  $ offsite schedule list --config .offsite/site-b.yaml`,
+    );
+  addScheduleCommands(program, io);
+  addSourceCommands(program, io);
+  addReplicaCommands(program, io);
+  addSiteCommands(program, io);
+  addDevCommand(program, io, exit);
+  return program;
+}
+
+function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}

@@ -1,0 +1,112 @@
+/** A schedule in words: as a row of a table, as a page. */
+import { formatDuration } from '../../lib/durations.ts';
+import { formatRate, formatSize } from '../../lib/sizes.ts';
+import type { RetryJson, ScheduleJson, TaskJson } from '../schedule-json.ts';
+import { printable, renderFacts, renderTable } from './table.ts';
+import { renderSpan, renderTime } from './times.ts';
+
+/** One row a schedule. */
+export function renderScheduleTable(
+  schedules: readonly ScheduleJson[],
+  nowMs: number,
+  replicaSite: string,
+): string {
+  return renderTable(
+    [
+      { title: 'name' },
+      { title: 'host' },
+      { title: 'state' },
+      { title: 'age', align: 'right' },
+      { title: 'behind', align: 'right' },
+      { title: 'next run' },
+      { title: 'last outcome' },
+      { title: 'note' },
+    ],
+    schedules.map(json => [
+      json.name,
+      json.host ?? '-',
+      json.state,
+      renderSpan(json.ageMs),
+      renderSpan(json.behindMs) + (json.rpoMet === false ? '!' : ''),
+      renderTime(json.nextRunAt, nowMs),
+      outcomeOf(json.lastTask),
+      noteOf(json),
+    ]),
+    `Site '${replicaSite}' has no schedules.`,
+  );
+}
+
+/** The page of one schedule. */
+export function renderSchedule(json: ScheduleJson, nowMs: number): string {
+  const task = json.lastTask;
+  const facts = renderFacts([
+    ['schedule', json.name],
+    ['uuid', json.uuid],
+    ['host', json.host === null ? null : `${json.host}, from site ${json.sourceSite} to ${json.replicaSite}`],
+    ['runs', runsOf(json)],
+    ['state', json.unreachable === null ? json.state : `${json.state}: ${json.unreachable}`],
+    ['age', json.ageMs === null ? null : `${renderSpan(json.ageMs)} (of the newest recovery point)`],
+    ['behind', behindOf(json)],
+    ['next run', json.nextRunAt === null ? null : renderTime(json.nextRunAt, nowMs)],
+    ['retries', json.retry === null ? null : retryText(json.retry)],
+    ...json.waits.map(wait => ['waits', wait] as const),
+    [task?.outcome === null ? 'task' : 'last task', task === null ? null : taskText(task, json.step, nowMs)],
+    ...(task?.warnings ?? []).map(warning => ['warning', warning] as const),
+  ]);
+  if (task === null || task.disks.length === 0) return facts;
+  const disks = renderTable(
+    [
+      { title: 'disk' },
+      { title: 'method' },
+      { title: 'sent', align: 'right' },
+      { title: 'of', align: 'right' },
+      { title: 'why' },
+    ],
+    task.disks.map(({ disk, method, bytesSent, bytesTotal, reason }) => [
+      disk,
+      method,
+      formatSize(bytesSent),
+      formatSize(bytesTotal),
+      reason,
+    ]),
+    '',
+  );
+  return `${facts}\n\n${disks}`;
+}
+
+/** `attempt 4 of sendDisk for vda: the disk is full`. */
+export function retryText({ attempt, activity, disk, reason, nextAttemptAt }: RetryJson): string {
+  const next = nextAttemptAt === null ? '' : ` (next attempt at ${nextAttemptAt.slice(11, 19)}Z)`;
+  return printable(
+    `attempt ${attempt} of ${activity}${disk === null ? '' : ` for ${disk}`}: ${reason}${next}`,
+  );
+}
+
+function runsOf(json: ScheduleJson): string | null {
+  if (json.type === null) return null;
+  const rhythm = json.everyMs === null ? (json.cron ?? json.type) : `every ${formatDuration(json.everyMs)}`;
+  const limit =
+    json.bandwidthBytesPerSecond === null ? '' : `, at most ${formatRate(json.bandwidthBytesPerSecond)}`;
+  return `${rhythm}${limit}`;
+}
+
+function behindOf({ behindMs, rpoMs, rpoMet }: ScheduleJson): string | null {
+  if (behindMs === null) return null;
+  const behind = behindMs === 0 ? 'nothing' : renderSpan(behindMs);
+  if (rpoMs === null) return behind;
+  return `${behind} (RPO ${formatDuration(rpoMs)} is ${rpoMet ? 'met' : 'NOT met'})`;
+}
+
+function taskText(task: TaskJson, step: string | null, nowMs: number): string {
+  const reason = task.reason === null ? '' : `: ${task.reason}`;
+  if (task.outcome === null) return `${task.taskUuid}, running${step === null ? '' : `: ${step}`}`;
+  return `${task.outcome}${reason}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
+}
+
+const outcomeOf = (task: TaskJson | null): string => (task === null ? '-' : (task.outcome ?? 'running'));
+
+function noteOf({ unreachable, retry, waits, lastTask }: ScheduleJson): string {
+  if (unreachable !== null) return unreachable;
+  if (retry !== null) return retryText(retry);
+  return waits[0] ?? lastTask?.reason ?? '';
+}

@@ -1,0 +1,43 @@
+import { CommanderError } from 'commander';
+import type { CliIo } from './cli-io.ts';
+import { errorJson, errorLine } from './error-line.ts';
+import { buildProgram } from './program.ts';
+import { UsageError } from './usage-error.ts';
+
+/** Codes of commander that are no errors: help and version were asked for. */
+const ASKED_FOR = new Set(['commander.helpDisplayed', 'commander.version']);
+
+/**
+ * Runs one command line.
+ * @param args without the program's own name
+ * @returns the exit code: 0 done, 1 failed, 2 bad usage
+ */
+export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
+  let exitCode = 0;
+  const program = buildProgram(io, code => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && ASKED_FOR.has(error.code)) return 0;
+    // A group without its command: the help has been written already.
+    if (error instanceof CommanderError && error.code === 'commander.help') return 2;
+    const told = errorJson(error instanceof CommanderError ? asUsageError(error) : error);
+    const json = program.opts<{ json?: boolean }>().json === true || args.includes('--json');
+    io.err(json ? `${JSON.stringify({ error: told })}\n` : `${errorLine(told)}\n`);
+    if (told.code === 'Unexpected' && process.env.OFFSITE_DEBUG) io.err(`${(error as Error).stack}\n`);
+    return told.code === 'BadUsage' ? 2 : 1;
+  }
+}
+
+/** `error: unknown option '--jsn'\n(Did you mean --json?)` becomes a message and a hint. */
+function asUsageError({ message }: CommanderError): UsageError {
+  const [first = '', ...rest] = message.replace(/^error: /, '').split('\n(');
+  const suggestion = rest.join(' ').replace(/\)$/, '');
+  return new UsageError(
+    first,
+    suggestion === '' ? "'--help' after the command shows how it is used." : suggestion,
+  );
+}

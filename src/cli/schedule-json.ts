@@ -1,0 +1,208 @@
+/** What `schedule show`, `list` and `watch` say with `--json`. docs/operations.md lists the keys; they only grow. */
+import type {
+  ScheduleActivityState,
+  ScheduleStatus,
+  TaskOutcome,
+  TaskSummary,
+} from '../contract/schedule.ts';
+import type { ScheduleType, SyncMethod } from '../contract/sync.ts';
+import type { PendingStep, ScheduleProgress, ScheduleView } from '../orchestration/orchestrator.ts';
+
+export interface DiskJson {
+  readonly disk: string;
+  readonly method: SyncMethod;
+  readonly reason: string;
+  readonly bytesSent: number;
+  readonly bytesTotal: number;
+}
+
+export interface TaskJson {
+  readonly taskUuid: string;
+  /** Null while it runs. */
+  readonly outcome: TaskOutcome | null;
+  readonly reason: string | null;
+  readonly warnings: readonly string[];
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+  readonly hostSnapshot: string | null;
+  readonly disks: readonly DiskJson[];
+}
+
+export interface RetryJson {
+  readonly attempt: number;
+  readonly reason: string;
+  readonly code: string | null;
+  readonly activity: string;
+  readonly disk: string | null;
+  /** Null while the attempt runs. */
+  readonly nextAttemptAt: string | null;
+}
+
+export interface ScheduleJson {
+  readonly name: string;
+  readonly uuid: string | null;
+  readonly host: string | null;
+  readonly sourceSite: string | null;
+  readonly replicaSite: string;
+  readonly type: ScheduleType | null;
+  readonly everyMs: number | null;
+  readonly cron: string | null;
+  readonly timeZone: string | null;
+  readonly rpoMs: number | null;
+  readonly bandwidthBytesPerSecond: number | null;
+  readonly state: ScheduleActivityState | 'unreachable';
+  readonly paused: boolean | null;
+  readonly ageMs: number | null;
+  readonly behindMs: number | null;
+  /** Whether `behindMs` is within `--rpo`; null without one, or when it is not known. */
+  readonly rpoMet: boolean | null;
+  readonly nextRunAt: string | null;
+  /** The step at which the running task stands. */
+  readonly step: string | null;
+  readonly lastTask: TaskJson | null;
+  readonly retry: RetryJson | null;
+  /** What nobody works on, and why, such as `sendDisk of vda: waits for a slot on node n1 of site a`. */
+  readonly waits: readonly string[];
+  /** Why the schedule could not be asked; null when it answered. */
+  readonly unreachable: string | null;
+}
+
+/** Puts together how a schedule stands and what runs below it. */
+export function scheduleJson(
+  view: ScheduleView,
+  progress: ScheduleProgress | null,
+  nowMs: number,
+): ScheduleJson {
+  const status = view.reachable ? view.status : null;
+  const spec = view.reachable ? view.status.spec : view.spec;
+  const pending = progress?.pending ?? [];
+  return {
+    name: view.ref.name,
+    uuid: spec?.uuid ?? null,
+    host: spec?.host ?? null,
+    sourceSite: spec?.sourceSite ?? null,
+    replicaSite: view.ref.replicaSite,
+    ...(status === null ? UNKNOWN : statusJson(status, nowMs)),
+    step: progress?.step ?? null,
+    lastTask: taskJson(status, progress),
+    retry: retryJson(pending),
+    waits: pending.flatMap(step => (step.waits === null ? [] : [`${labelOf(step)}: ${step.waits}`])),
+    unreachable: view.reachable ? null : view.reason,
+  };
+}
+
+type StatusKeys =
+  | 'type'
+  | 'everyMs'
+  | 'cron'
+  | 'timeZone'
+  | 'rpoMs'
+  | 'bandwidthBytesPerSecond'
+  | 'state'
+  | 'paused'
+  | 'ageMs'
+  | 'behindMs'
+  | 'rpoMet'
+  | 'nextRunAt';
+
+const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
+  type: null,
+  everyMs: null,
+  cron: null,
+  timeZone: null,
+  rpoMs: null,
+  bandwidthBytesPerSecond: null,
+  state: 'unreachable',
+  paused: null,
+  ageMs: null,
+  behindMs: null,
+  rpoMet: null,
+  nextRunAt: null,
+};
+
+function statusJson(status: ScheduleStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
+  const { type, everyMs, cron, timeZone, rpoMs, bandwidthBytesPerSecond } = status.settings;
+  const behindMs = behindOf(status, nowMs);
+  return {
+    type,
+    everyMs,
+    cron,
+    timeZone,
+    rpoMs,
+    bandwidthBytesPerSecond,
+    state: status.state,
+    paused: status.paused,
+    ageMs: sinceMs(status.newestPointAtMs, nowMs),
+    behindMs,
+    rpoMet: behindMs === null || rpoMs === null ? null : behindMs <= rpoMs,
+    nextRunAt: iso(status.nextRunAtMs),
+  };
+}
+
+/** Null before B has ever heard from A; zero after an answer that nothing is newer. */
+function behindOf(status: ScheduleStatus, nowMs: number): number | null {
+  if (status.behindSinceMs !== null) return sinceMs(status.behindSinceMs, nowMs);
+  return status.newestPointAtMs === null ? null : 0;
+}
+
+function taskJson(status: ScheduleStatus | null, progress: ScheduleProgress | null): TaskJson | null {
+  const running = progress?.task ?? null;
+  if (running !== null && running.outcome === null) return summaryJson(running, progress?.pending ?? []);
+  const last = status?.lastTask ?? null;
+  const runningUuid = status?.runningTask?.taskUuid ?? null;
+  if (runningUuid === null || runningUuid === last?.taskUuid) return last && summaryJson(last, []);
+  return {
+    taskUuid: runningUuid,
+    outcome: null,
+    reason: null,
+    warnings: [],
+    startedAt: null,
+    finishedAt: null,
+    hostSnapshot: null,
+    disks: [],
+  };
+}
+
+/** A task, its disks brought up to date by the transfers that run. */
+export function summaryJson(task: TaskSummary, pending: readonly PendingStep[]): TaskJson {
+  return {
+    taskUuid: task.taskUuid,
+    outcome: task.outcome,
+    reason: task.reason,
+    warnings: task.warnings,
+    startedAt: iso(task.startedAtMs),
+    finishedAt: iso(task.finishedAtMs),
+    hostSnapshot: task.hostSnapshot,
+    disks: task.disks.map(({ disk, method, reason, bytesSent, bytesTotal }) => {
+      const transfers = pending.flatMap(step => (step.disk === disk && step.transfer ? [step.transfer] : []));
+      return {
+        disk,
+        method,
+        reason,
+        bytesSent: Math.max(bytesSent, ...transfers.map(({ durableBytes }) => durableBytes)),
+        bytesTotal: Math.max(bytesTotal, ...transfers.map(({ totalBytes }) => totalBytes ?? 0)),
+      };
+    }),
+  };
+}
+
+/** The step that has failed most often speaks for all. */
+function retryJson(pending: readonly PendingStep[]): RetryJson | null {
+  const failing = pending.filter(step => step.attempt > 1 && step.lastFailure !== null);
+  const [worst] = failing.sort((left, right) => right.attempt - left.attempt);
+  if (worst?.lastFailure == null) return null;
+  return {
+    attempt: worst.attempt,
+    reason: worst.lastFailure.message,
+    code: worst.lastFailure.code,
+    activity: worst.activity,
+    disk: worst.disk,
+    nextAttemptAt: iso(worst.nextAttemptAtMs),
+  };
+}
+
+const labelOf = ({ activity, disk }: PendingStep): string =>
+  disk === null ? activity : `${activity} of ${disk}`;
+const sinceMs = (atMs: number | null, nowMs: number): number | null =>
+  atMs === null ? null : Math.max(0, nowMs - atMs);
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());

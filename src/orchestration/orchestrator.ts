@@ -1,0 +1,100 @@
+/** The schedules as the command line and `offsite dev` see them. Temporal stands behind it. */
+import type {
+  DeleteRequest,
+  ScheduleSettings,
+  ScheduleSpec,
+  ScheduleStatus,
+  TaskSummary,
+} from '../contract/schedule.ts';
+import type { TransferProgress } from '../contract/transfer.ts';
+
+export interface ScheduleRef {
+  readonly replicaSite: string;
+  readonly name: string;
+}
+
+/** How a schedule stands by its own word, or why it could not be asked. */
+export type ScheduleView =
+  | { readonly reachable: true; readonly ref: ScheduleRef; readonly status: ScheduleStatus }
+  | {
+      readonly reachable: false;
+      readonly ref: ScheduleRef;
+      /** In words, such as `no worker polls b.replica`. */
+      readonly reason: string;
+      /** As noted when it was created; null when it was started by other means. */
+      readonly spec: ScheduleSpec | null;
+    };
+
+/** An activity that a schedule waits for at this moment. */
+export interface PendingStep {
+  readonly level: 'schedule' | 'task' | 'disk';
+  /** Set at the level of disks. */
+  readonly disk: string | null;
+  /** The activity's name. */
+  readonly activity: string;
+  /** From 1. */
+  readonly attempt: number;
+  /** Why the attempt before this one failed. */
+  readonly lastFailure: { readonly code: string | null; readonly message: string } | null;
+  /** Null while an attempt runs. */
+  readonly nextAttemptAtMs: number | null;
+  /** Why nobody works on it: `no worker on node n1 since …`, `waits for a slot on node n1`; null when somebody does. */
+  readonly waits: string | null;
+  /** Of transfers that have sent a heartbeat. */
+  readonly transfer: TransferProgress | null;
+}
+
+/** What runs below a schedule right now. */
+export interface ScheduleProgress {
+  /** The running task by its own word, null when none runs or it could not be asked. */
+  readonly task: TaskSummary | null;
+  /** The step at which the task stands, in its own words. */
+  readonly step: string | null;
+  readonly pending: readonly PendingStep[];
+}
+
+export interface StartedSchedule {
+  /** False when an equal schedule was there already. */
+  readonly created: boolean;
+  readonly spec: ScheduleSpec;
+  /** Whether the schedule has registered itself; the view says why not. */
+  readonly registered: boolean;
+  readonly view: ScheduleView;
+}
+
+/** Requests without further words. */
+export type PlainRequest = 'pause' | 'resume' | 'runNow';
+
+/**
+ * Every method answers within about 20 s, whatever is down.
+ * @throws {TemporalUnreachableError} {@link TemporalRefusedError} from every method
+ */
+export interface Orchestrator {
+  /**
+   * Starts the schedule's workflow, or finds an equal one; then waits until it has registered itself, or until it
+   * is known that it cannot just now.
+   * @throws {ScheduleExistsError} {@link ScheduleConflictError} {@link WorkerUnreachableError}
+   */
+  startSchedule(
+    spec: ScheduleSpec,
+    settings: ScheduleSettings,
+    options: { readonly paused: boolean },
+  ): Promise<StartedSchedule>;
+  /**
+   * Sends a request and waits until the schedule has answered it.
+   * @throws {ScheduleUnknownError} {@link RequestRefusedError} {@link WorkerUnreachableError} (it was sent all the same)
+   */
+  request(ref: ScheduleRef, request: PlainRequest): Promise<ScheduleView>;
+  /**
+   * As {@link request}; then waits a while for the end. A schedule that was deleted before is `deleted`.
+   * @returns `deleting` while A has not answered yet
+   */
+  delete(ref: ScheduleRef, request: DeleteRequest): Promise<'deleted' | 'deleting'>;
+  /** The live schedules of a replica site, by name. */
+  list(replicaSite: string): Promise<readonly ScheduleView[]>;
+  /** @throws {ScheduleUnknownError} */
+  status(ref: ScheduleRef): Promise<ScheduleView>;
+  /** What runs below it. @throws {ScheduleUnknownError} */
+  progress(ref: ScheduleRef): Promise<ScheduleProgress>;
+  close(): Promise<void>;
+}
