@@ -34,6 +34,8 @@ export interface ProcessService {
   cwd?: string;
   /** Added to the supervisor's environment. */
   env?: Readonly<Record<string, string>>;
+  /** How long it may take to end after SIGTERM before its group is killed; 20 s if left out. */
+  stopTimeoutMs?: number;
 }
 
 export type ServiceSpec = PostgresService | TemporalService | ProcessService;

