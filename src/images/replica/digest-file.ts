@@ -1,0 +1,120 @@
+/** The digest file beside a sealed layer: what its content was when both sites agreed. docs/formats/replica-files.md. */
+import { BLOCK_BYTES, type BlockDigest, DIGEST_BYTES } from '../../domain/content-digest.ts';
+import type { MapShape } from '../../domain/extent-map.ts';
+import { readOrNull, statOrNull, storeFile } from './durable-files.ts';
+import { ReplicaFileError } from './errors.ts';
+import { CHECKSUM_BYTES, isSealed, seal } from './record.ts';
+
+const MAGIC = 'OFFSDIG\0';
+const VERSION = 1;
+const HEADER_BYTES = 80;
+const ENTRY_BYTES = 8 + DIGEST_BYTES;
+/** Bounds what a hostile file can cost: 1 GiB, enough for 44 TiB of data in one layer. */
+const MAX_DIGEST_FILE_BYTES = 1024 * 1024 * 1024;
+
+/** What a digest file says of a layer, beside its blocks. */
+export interface LayerDigestsHead extends MapShape {
+  /** The length of the layer's data stream. */
+  readonly dataBytes: number;
+  /** 16 bytes each. */
+  readonly mapDigest: Uint8Array;
+  readonly contentDigest: Uint8Array;
+}
+
+/** A digest file, checked. Blocks stay in their encoded form: a large layer has millions. */
+export interface LayerDigests extends LayerDigestsHead {
+  readonly blockCount: number;
+  /** In rising order of blocks. */
+  blocks(): Iterable<BlockDigest>;
+}
+
+/** Writes the file in place and fsyncs it; the directory is the caller's to sync. */
+export async function storeDigestFile(
+  path: string,
+  head: LayerDigestsHead,
+  blocks: readonly BlockDigest[],
+): Promise<void> {
+  await storeFile(path, encodeDigestFile(head, blocks));
+}
+
+/** @see docs/formats/replica-files.md */
+export function encodeDigestFile(head: LayerDigestsHead, blocks: readonly BlockDigest[]): Buffer {
+  const bytes = Buffer.alloc(HEADER_BYTES + blocks.length * ENTRY_BYTES + CHECKSUM_BYTES);
+  bytes.write(MAGIC, 0, 'latin1');
+  bytes.writeUInt32LE(VERSION, 8);
+  bytes.writeUInt32LE(head.clusterSizeBytes, 12);
+  bytes.writeBigUInt64LE(BigInt(head.virtualSizeBytes), 16);
+  bytes.writeBigUInt64LE(BigInt(head.dataBytes), 24);
+  bytes.set(head.mapDigest, 32);
+  bytes.set(head.contentDigest, 48);
+  bytes.writeBigUInt64LE(BigInt(blocks.length), 64);
+  let at = HEADER_BYTES;
+  for (const { block, digest } of blocks) {
+    bytes.writeBigUInt64LE(BigInt(block), at);
+    bytes.set(digest, at + 8);
+    at += ENTRY_BYTES;
+  }
+  return seal(bytes);
+}
+
+/**
+ * Reads and checks a digest file.
+ * @throws {ReplicaFileError} when it is missing, torn, damaged, too large, or contradicts itself
+ */
+export async function readDigestFile(path: string): Promise<LayerDigests> {
+  const stats = await statOrNull(path);
+  if (stats !== null && stats.size > MAX_DIGEST_FILE_BYTES) {
+    throw new ReplicaFileError(path, `the digest file has ${stats.size} bytes, which is too large`);
+  }
+  const bytes = await readOrNull(path);
+  if (bytes === null) throw new ReplicaFileError(path, 'the digest file is missing');
+  return decodeDigestFile(path, bytes);
+}
+
+/** @throws {ReplicaFileError} naming `path` */
+export function decodeDigestFile(path: string, bytes: Buffer): LayerDigests {
+  if (bytes.length < HEADER_BYTES + CHECKSUM_BYTES || bytes.toString('latin1', 0, 8) !== MAGIC) {
+    throw new ReplicaFileError(path, 'not a digest file');
+  }
+  const version = bytes.readUInt32LE(8);
+  if (version !== VERSION) throw new ReplicaFileError(path, `digest file of unknown version ${version}`);
+  if (!isSealed(bytes)) throw new ReplicaFileError(path, 'the digest file is torn or damaged');
+  const blockCount = Number(bytes.readBigUInt64LE(64));
+  if (bytes.length !== HEADER_BYTES + blockCount * ENTRY_BYTES + CHECKSUM_BYTES) {
+    throw new ReplicaFileError(path, `the digest file does not hold its ${blockCount} blocks`);
+  }
+  const virtualSizeBytes = Number(bytes.readBigUInt64LE(16));
+  checkBlocks(path, bytes, blockCount, Math.ceil(virtualSizeBytes / BLOCK_BYTES));
+  return {
+    clusterSizeBytes: bytes.readUInt32LE(12),
+    virtualSizeBytes,
+    dataBytes: Number(bytes.readBigUInt64LE(24)),
+    mapDigest: bytes.subarray(32, 48),
+    contentDigest: bytes.subarray(48, 64),
+    blockCount,
+    blocks: () => decodeBlocks(bytes, blockCount),
+  };
+}
+
+function checkBlocks(path: string, bytes: Buffer, blockCount: number, blockLimit: number): void {
+  let last = -1;
+  for (const { block } of decodeBlocks(bytes, blockCount)) {
+    if (block <= last || block >= blockLimit) {
+      throw new ReplicaFileError(
+        path,
+        `the digest file names block ${block} out of order or beyond the disk`,
+      );
+    }
+    last = block;
+  }
+}
+
+function* decodeBlocks(bytes: Buffer, blockCount: number): Generator<BlockDigest, undefined> {
+  for (let index = 0; index < blockCount; index += 1) {
+    const at = HEADER_BYTES + index * ENTRY_BYTES;
+    yield {
+      block: Number(bytes.readBigUInt64LE(at)),
+      digest: bytes.subarray(at + 8, at + ENTRY_BYTES),
+    };
+  }
+}

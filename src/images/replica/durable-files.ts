@@ -1,0 +1,163 @@
+/** Small file work that survives a power cut, and says so when there is no room. */
+import { read as fsRead, write as fsWrite } from 'node:fs';
+import { type FileHandle, mkdir, open, readFile, stat, statfs, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { DiskFullError } from './errors.ts';
+
+// The callback API: a third less work for each piece than FileHandle's.
+const writeAt = promisify(fsWrite);
+const readAt = promisify(fsRead);
+
+/** Reads until `target` is full or the file ends. @returns the bytes read */
+export async function readFully(file: FileHandle, target: Buffer, hostOffset: number): Promise<number> {
+  let done = 0;
+  while (done < target.length) {
+    const { bytesRead } = await readAt(file.fd, target, done, target.length - done, hostOffset + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}
+
+/** Writes all of `bytes`. */
+export async function writeFully(file: FileHandle, bytes: Buffer, hostOffset: number): Promise<void> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await writeAt(file.fd, bytes, done, bytes.length - done, hostOffset + done);
+    done += bytesWritten;
+  }
+}
+
+/**
+ * Runs work that writes to `path`; `neededBytes` tells, when there is no room, how much was still to come.
+ * @throws {DiskFullError} in place of ENOSPC and EDQUOT
+ */
+export async function namingFullDisk<T>(
+  path: string,
+  neededBytes: () => number,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const code = errorCode(error);
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+    throw new DiskFullError(path, neededBytes(), await freeBytesAt(dirname(path)), { cause: error });
+  }
+}
+
+/** Looks before the first byte; other writers may still be faster. @throws {DiskFullError} */
+export async function assertRoom(path: string, neededBytes: number): Promise<void> {
+  const freeBytes = await freeBytesAt(dirname(path));
+  if (neededBytes > freeBytes) throw new DiskFullError(path, neededBytes, freeBytes);
+}
+
+/** Bytes that the file occupies; 0 when it is not there. */
+export async function allocatedBytes(path: string): Promise<number> {
+  const stats = await statOrNull(path);
+  return stats === null ? 0 : stats.blocks * 512;
+}
+
+/** @returns null when there is no such file */
+export async function statOrNull(path: string) {
+  return nullIfMissing(stat(path));
+}
+
+/** @returns null when there is no such file */
+export async function readOrNull(path: string): Promise<Buffer | null> {
+  return nullIfMissing(readFile(path));
+}
+
+/** @returns null when there is no such file */
+export async function openOrNull(path: string, flags: string): Promise<FileHandle | null> {
+  return nullIfMissing(open(path, flags));
+}
+
+/** Opens a file for reading and writing without cutting it, and makes it where it is missing. */
+export async function openOrCreate(path: string): Promise<FileHandle> {
+  for (;;) {
+    const file = (await openOrNull(path, 'r+')) ?? (await createOrNull(path));
+    if (file !== null) return file;
+  }
+}
+
+async function createOrNull(path: string): Promise<FileHandle | null> {
+  try {
+    return await open(path, 'wx+');
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') return null;
+    throw error;
+  }
+}
+
+/** @returns false when there was no such file */
+export async function removeFile(path: string): Promise<boolean> {
+  return (await nullIfMissing(unlink(path).then(() => true))) ?? false;
+}
+
+/**
+ * Makes the file hold exactly `bytes`, fsynced. It is written in place: a crash leaves a torn file, which
+ * its checksum tells, and never a second name. The directory is not synced.
+ * @throws {DiskFullError}
+ */
+export async function storeFile(path: string, bytes: Buffer): Promise<void> {
+  await namingFullDisk(
+    path,
+    () => bytes.length,
+    async () => {
+      const file = await openOrCreate(path);
+      try {
+        await writeFully(file, bytes, 0);
+        await file.truncate(bytes.length);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    },
+  );
+}
+
+/** Makes names that were added, renamed or removed in a directory survive a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Makes the directory and what is missing above it, each name synced. */
+export async function makeDirectories(path: string): Promise<void> {
+  const whole = resolve(path);
+  if ((await statOrNull(whole)) !== null) return;
+  const parent = dirname(whole);
+  await makeDirectories(parent);
+  try {
+    await mkdir(whole);
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw error;
+  }
+  await syncDirectory(parent);
+}
+
+/** @returns the system's code, such as `ENOENT`, or null */
+export function errorCode(error: unknown): string | null {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  return typeof code === 'string' ? code : null;
+}
+
+async function freeBytesAt(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
+}
+
+async function nullIfMissing<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}

@@ -1,0 +1,149 @@
+/** The end of a partial file: it becomes a sealed layer, or goes. */
+import { type FileHandle, open, rename } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { readDigestFile } from './digest-file.ts';
+import { openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
+import { ReplicaFileError } from './errors.ts';
+import { readMapFile } from './map-file.ts';
+import { type LayerPaths, layerPaths } from './names.ts';
+import { openPartial, type StepHook } from './partial.ts';
+
+export interface SealInput {
+  readonly directory: string;
+  readonly finalName: string;
+  /** What both sites agreed on, 16 bytes. */
+  readonly contentDigest: Uint8Array;
+  readonly onStep?: StepHook;
+}
+
+const READ_ONLY = 0o444;
+
+/**
+ * Seals a received layer, in this order: image fsynced; digest file there and fsynced; renamed to its final
+ * name; directory fsynced; read-only; map and progress removed. Any step may be the last before a crash:
+ * the next call goes on from what it finds.
+ * @returns the final path
+ * @throws {ReplicaFileError} when neither file is there, or the content is not what was agreed on
+ */
+export async function sealPartial(input: SealInput): Promise<{ path: string }> {
+  const { directory, finalName, contentDigest } = input;
+  const step = (name: string) => input.onStep?.(name);
+  const paths = layerPaths(directory, finalName);
+  if ((await statOrNull(paths.final)) === null) {
+    await syncImage(paths);
+    step('image-synced');
+    await ensureDigests(paths, contentDigest);
+    step('digests-synced');
+    await rename(paths.partial, paths.final);
+    step('renamed');
+  } else {
+    await assertDigests(paths, contentDigest);
+  }
+  await syncDirectory(directory);
+  step('directory-synced');
+  await makeReadOnly(paths.final);
+  step('read-only');
+  for (const path of [paths.partial, paths.map, paths.progress]) await removeFile(path);
+  step('sidecars-removed');
+  await syncDirectory(directory);
+  return { path: paths.final };
+}
+
+/**
+ * Removes every file of a layer, sealed or partial. Whether it may go is the catalog's to say.
+ * @returns how many files there were
+ */
+export async function removeReplicaFiles(finalPath: string): Promise<number> {
+  const paths = layerPaths(dirname(finalPath), basename(finalPath));
+  let removed = 0;
+  // The map goes last of the partial's files: while it stands, the layout is known.
+  for (const path of [paths.final, paths.partial, paths.progress, paths.digests, paths.map]) {
+    if (await removeFile(path)) removed += 1;
+  }
+  if (removed > 0) await syncDirectory(paths.directory);
+  return removed;
+}
+
+/**
+ * Gives up what was received of a layer, so that it starts from its first byte: for a stream that came whole
+ * but whose digest is not the sender's. A sealed file stays. @returns how many files there were
+ */
+export async function discardPartial(directory: string, finalName: string): Promise<number> {
+  const paths = layerPaths(directory, finalName);
+  const isSealed = (await statOrNull(paths.final)) !== null;
+  let removed = 0;
+  for (const path of [paths.progress, paths.partial, paths.map, ...(isSealed ? [] : [paths.digests])]) {
+    if (await removeFile(path)) removed += 1;
+  }
+  if (removed > 0) await syncDirectory(directory);
+  return removed;
+}
+
+async function syncImage(paths: LayerPaths): Promise<void> {
+  const file = await openOrNull(paths.partial, 'r+');
+  if (file === null) throw new ReplicaFileError(paths.partial, 'there is nothing to seal');
+  await usingFile(file, () => file.sync());
+}
+
+/** The digest file comes with the last byte received; a damaged one is made anew from the image. */
+async function ensureDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<void> {
+  if (await hasDigests(paths, contentDigest)) {
+    await usingFile(await open(paths.digests, 'r'), file => file.sync());
+  } else {
+    await rebuildDigests(paths);
+    await assertDigests(paths, contentDigest);
+  }
+  await syncDirectory(paths.directory);
+}
+
+async function rebuildDigests(paths: LayerPaths): Promise<void> {
+  const stored = await readMapFile(paths.map);
+  if (stored === null) {
+    throw new ReplicaFileError(paths.map, 'both the map and the digest file are missing or damaged');
+  }
+  const replica = await openPartial({
+    directory: paths.directory,
+    finalName: basename(paths.final),
+    ...stored,
+  });
+  try {
+    if (replica.durableBytes < stored.map.dataBytes) {
+      throw new ReplicaFileError(paths.partial, 'it was not received whole');
+    }
+    await replica.finish();
+  } finally {
+    await replica.close();
+  }
+}
+
+async function assertDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<void> {
+  const digests = await readDigestFile(paths.digests);
+  if (!Buffer.from(digests.contentDigest).equals(contentDigest)) {
+    throw new ReplicaFileError(paths.digests, 'the content is not what both sites agreed on');
+  }
+}
+
+async function hasDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<boolean> {
+  try {
+    await assertDigests(paths, contentDigest);
+    return true;
+  } catch (error) {
+    if (error instanceof ReplicaFileError) return false;
+    throw error;
+  }
+}
+
+async function makeReadOnly(path: string): Promise<void> {
+  await usingFile(await open(path, 'r'), async file => {
+    await file.chmod(READ_ONLY);
+    await file.sync();
+  });
+}
+
+async function usingFile(file: FileHandle, work: (file: FileHandle) => Promise<void>): Promise<void> {
+  try {
+    await work(file);
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,126 @@
+/** Small layers with known content, and the model of what a chain of them reads as. */
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mapDigest } from '../../../src/domain/content-digest.ts';
+import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/domain/extent-map.ts';
+import type { BackingFile } from '../../../src/images/qcow2/layout.ts';
+import { replicaFileName } from '../../../src/images/replica/names.ts';
+import { openPartial, type StepHook } from '../../../src/images/replica/partial.ts';
+import { sealPartial } from '../../../src/images/replica/seal.ts';
+import { createXxh128 } from '../../../src/lib/digest.ts';
+
+export const SNAPSHOT = '0b0e5f3c-6d1f-4f58-9a52-2f0f6a3f6b11';
+
+/** A run of whole clusters; a length beyond the disk is cut. */
+export type Run = readonly [kind: ExtentKind, clusters: number];
+
+/** The rest of the disk is a hole. */
+export function mapOf(virtualSizeBytes: number, clusterSizeBytes: number, runs: readonly Run[]): ExtentMap {
+  const builder = new ExtentMapBuilder({ virtualSizeBytes, clusterSizeBytes });
+  let offset = 0;
+  for (const [kind, clusters] of [...runs, ['hole', Number.MAX_SAFE_INTEGER] as const]) {
+    const length = Math.min(clusters * clusterSizeBytes, virtualSizeBytes - offset);
+    builder.add(kind, length);
+    offset += length;
+  }
+  return builder.build();
+}
+
+/** The same bytes for the same seed; no two sectors alike. */
+export function randomBytes(length: number, seed: number): Buffer {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let state = (seed * 2654435761 + 1) >>> 0 || 1;
+  for (let index = 0; index < words.length; index += 1) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[index] = state;
+  }
+  return Buffer.from(words.buffer, 0, length);
+}
+
+/** What a guest reads of a layer over `base`; the base's end clips it. */
+export function contentOf(map: ExtentMap, stream: Buffer, base: Buffer | null): Buffer {
+  const content = Buffer.alloc(map.virtualSizeBytes);
+  let position = 0;
+  for (const { offset, length, kind } of map) {
+    if (kind === 'hole') base?.copy(content, offset, offset, Math.min(offset + length, base.length));
+    if (kind === 'data') {
+      stream.copy(content, offset, position, position + length);
+      position += length;
+    }
+  }
+  return content;
+}
+
+export const nameOf = (map: ExtentMap, backing: BackingFile | null = null, hostSnapshot = SNAPSHOT): string =>
+  replicaFileName({ hostSnapshot, mapDigest: mapDigest(map, createXxh128), backing });
+
+export const readerOf = (stream: Buffer) => async (target: Buffer, position: number) => {
+  stream.copy(target, 0, position, position + target.length);
+};
+
+/** Receives and seals a whole layer in pieces of `pieceBytes`. @returns its final name */
+export async function sealLayer(
+  directory: string,
+  layer: { map: ExtentMap; stream: Buffer; backing?: BackingFile | null; hostSnapshot?: string },
+  pieceBytes = 1024 * 1024,
+): Promise<string> {
+  const { map, stream, backing = null } = layer;
+  const finalName = nameOf(map, backing, layer.hostSnapshot);
+  const replica = await openPartial({ directory, finalName, map, backing });
+  try {
+    for (let at = replica.durableBytes; at < stream.length; at += pieceBytes) {
+      await replica.write(stream.subarray(at, at + pieceBytes), at);
+    }
+    const contentDigest = await replica.finish();
+    await sealPartial({ directory, finalName, contentDigest });
+  } finally {
+    await replica.close();
+  }
+  return finalName;
+}
+
+/** Every file of a directory with its bytes. */
+export async function filesOf(directory: string): Promise<Map<string, Buffer>> {
+  const names = (await readdir(directory)).sort();
+  const entries = await Promise.all(
+    names.map(async name => [name, await readFile(join(directory, name))] as const),
+  );
+  return new Map(entries);
+}
+
+/** A layer whose every step a test may end; twice is as good as once. @returns its final name */
+export async function receiveFixedLayer(directory: string, onStep: StepHook): Promise<string> {
+  const map = mapOf(3 * 1024 * 1024 + 512, 65536, [
+    ['data', 10],
+    ['zero', 3],
+    ['hole', 5],
+    ['data', 40],
+  ]);
+  const stream = randomBytes(map.dataBytes, 7);
+  const finalName = nameOf(map);
+  const replica = await openPartial({ directory, finalName, map, backing: null, onStep });
+  const pieceBytes = 1_700_000;
+  for (let at = replica.durableBytes; at < stream.length; at += pieceBytes) {
+    await replica.write(stream.subarray(at, at + pieceBytes), at);
+    await replica.flush();
+  }
+  const contentDigest = await replica.finish();
+  await replica.close();
+  await sealPartial({ directory, finalName, contentDigest, onStep });
+  return finalName;
+}
+
+/** A fresh directory in memory where there is such a file system: thousands of fsyncs cost nothing there. */
+export async function withMemoryDir<T>(work: (dir: string) => Promise<T>): Promise<T> {
+  const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+  const dir = await mkdtemp(join(root, 'offsite-test-'));
+  try {
+    return await work(dir);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,94 @@
+import { execFile } from 'node:child_process';
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import { writeImage } from '../../../src/images/overlay.ts';
+import { openPartial } from '../../../src/images/replica/partial.ts';
+import { sealPartial } from '../../../src/images/replica/seal.ts';
+import { qemuCheck, withTempDir } from '../../support/qemu.ts';
+import { filesOf, mapOf, nameOf, randomBytes, readerOf } from './replica-fixtures.ts';
+
+const run = promisify(execFile);
+const MIB = 1024 * 1024;
+
+/** A file system of 4 MiB. */
+async function withSmallDisk(work: (dir: string) => Promise<void>): Promise<void> {
+  await withTempDir(async dir => {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', dir]);
+    try {
+      await work(dir);
+    } finally {
+      await run('umount', [dir]);
+    }
+  });
+}
+
+it('says before the first byte that a layer does not fit', async () => {
+  await withSmallDisk(async dir => {
+    const map = mapOf(8 * MIB, 65536, [['data', 100]]);
+    const open = openPartial({ directory: join(dir, 'vda'), finalName: nameOf(map), map, backing: null });
+    await expect(open).rejects.toMatchObject({
+      code: 'DiskFull',
+      neededBytes: 105 * 65536,
+      freeBytes: expect.any(Number),
+    });
+    expect((await filesOf(join(dir, 'vda'))).size).toBe(0);
+    const write = writeImage({
+      path: join(dir, 'x.raw'),
+      format: 'raw',
+      map,
+      readStream: async () => undefined,
+    });
+    await expect(write).rejects.toMatchObject({ code: 'DiskFull' });
+    expect(await readdir(dir)).toEqual(['vda']);
+  });
+});
+
+it('keeps what is durable when the disk fills meanwhile, and goes on once there is room', async () => {
+  await withSmallDisk(async dir => {
+    const map = mapOf(3 * MIB, 65536, [['data', 40]]);
+    const stream = randomBytes(map.dataBytes, 5);
+    const finalName = nameOf(map);
+    const open = () => openPartial({ directory: dir, finalName, map, backing: null });
+    const first = await open();
+    await first.write(stream.subarray(0, MIB), 0);
+    await first.flush();
+    await writeFile(join(dir, 'ballast'), Buffer.alloc(2 * MIB));
+    await expect(first.write(stream.subarray(MIB), MIB)).rejects.toMatchObject({
+      code: 'DiskFull',
+      path: join(dir, `${finalName}.partial`),
+      neededBytes: map.dataBytes - MIB,
+    });
+    await expect(first.flush()).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
+    await first.close();
+    await expect(open()).rejects.toMatchObject({ code: 'DiskFull' });
+
+    await rm(join(dir, 'ballast'));
+    const second = await open();
+    expect(second.durableBytes).toBe(MIB);
+    await second.write(stream.subarray(MIB), MIB);
+    const contentDigest = await second.finish();
+    await second.close();
+    const { path } = await sealPartial({ directory: dir, finalName, contentDigest });
+    expect(await qemuCheck(path)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });
+  });
+});
+
+it('leaves nothing behind when a full copy finds no room on its way', async () => {
+  await withSmallDisk(async dir => {
+    const map = mapOf(3 * MIB, 65536, [['data', 48]]);
+    const read = readerOf(randomBytes(map.dataBytes, 6));
+    const write = writeImage({
+      path: join(dir, 'copy.qcow2'),
+      format: 'qcow2',
+      map,
+      readStream: async (target, position) => {
+        if (position === MIB) await writeFile(join(dir, 'ballast'), Buffer.alloc(2 * MIB));
+        await read(target, position);
+      },
+    });
+    await expect(write).rejects.toMatchObject({ code: 'DiskFull' });
+    expect(await readdir(dir)).toEqual(['ballast']);
+  });
+});
