@@ -1,0 +1,40 @@
+/** Section 9 of the design as one function over both catalogs, all files and all workflows. */
+import type { Client } from '@temporalio/client';
+import { loadCatalogs, loadReplica } from './catalog-loader.ts';
+import { checkFiles } from './file-rules.ts';
+import { checkLocks } from './lock-rules.ts';
+import { checkPoints } from './point-rules.ts';
+import { checkTasks } from './task-rules.ts';
+import type { Violation } from './violation.ts';
+import { checkWorkflows } from './workflow-rules.ts';
+
+export type { Violation } from './violation.ts';
+
+export interface InvariantInput {
+  /** Connection strings of the two catalogs. */
+  readonly sourceDb: string;
+  readonly replicaDb: string;
+  /** The folders that hold replica files and nothing else. */
+  readonly replicaRoots: readonly string[];
+  /** Null leaves Temporal out, for states that were made without it. */
+  readonly temporal: { readonly client: Client; readonly replicaSite: string } | null;
+  /** True when no task runs. Else what may change between two looks is left out. */
+  readonly quiescent: boolean;
+}
+
+/** @returns every breach found, an empty list for a sound state; the texts name what and where */
+export async function checkInvariants(input: InvariantInput): Promise<Violation[]> {
+  const { sourceDb, replicaDb, quiescent } = input;
+  const catalogs = await loadCatalogs(sourceDb, replicaDb);
+  const found: Violation[] = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent)];
+  for await (const violation of checkPoints(catalogs)) found.push(violation);
+  for await (const violation of checkFiles(catalogs.replica, input.replicaRoots)) found.push(violation);
+  if (input.temporal === null) return found;
+  const isStillUnfinished = async (taskUuid: string): Promise<boolean> => {
+    const { tasks } = await loadReplica(replicaDb);
+    return tasks.some(task => task.taskUuid === taskUuid && task.outcome === null);
+  };
+  const workflowInput = { ...input.temporal, quiescent, isStillUnfinished };
+  for await (const violation of checkWorkflows(catalogs.replica, workflowInput)) found.push(violation);
+  return found;
+}

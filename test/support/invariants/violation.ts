@@ -1,0 +1,9 @@
+/** One breach of what must always hold. */
+export interface Violation {
+  /** The number in section 9 of the design. */
+  readonly rule: 1 | 2 | 3 | 4 | 5 | 6;
+  /** Stable, for tests. */
+  readonly code: string;
+  /** What is wrong, with the names that say where. */
+  readonly text: string;
+}

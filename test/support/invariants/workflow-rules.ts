@@ -1,0 +1,73 @@
+/** Rules 2 and 6: what the catalogs say is going on is what Temporal runs. */
+import { type Client, WorkflowNotFoundError } from '@temporalio/client';
+import { scheduleWorkflowId, taskWorkflowId, WORKFLOW_TYPES } from '../../../src/contract/names.ts';
+import type { ReplicaRows } from './site-rows.ts';
+import type { Violation } from './violation.ts';
+
+export interface WorkflowRuleInput {
+  readonly client: Client;
+  readonly replicaSite: string;
+  readonly quiescent: boolean;
+  /** Looks again: between the first look and Temporal's answer a task may have ended. */
+  isStillUnfinished(taskUuid: string): Promise<boolean>;
+}
+
+export async function* checkWorkflows(
+  replica: ReplicaRows,
+  input: WorkflowRuleInput,
+): AsyncGenerator<Violation, undefined> {
+  const { client, replicaSite, quiescent } = input;
+  const liveNames = new Set(
+    replica.schedules.filter(row => row.state !== 'deleted').map(schedule => schedule.name),
+  );
+  for (const name of new Set(replica.schedules.map(schedule => schedule.name))) {
+    const id = scheduleWorkflowId(replicaSite, name);
+    const runs = await isRunning(client, id);
+    if (liveNames.has(name) && !runs) {
+      yield { rule: 6, code: 'workflowMissing', text: `schedule ${name} lives, but ${id} does not run` };
+    } else if (!liveNames.has(name) && runs && quiescent) {
+      yield { rule: 2, code: 'workflowOfDeleted', text: `schedule ${name} is deleted, but ${id} runs` };
+    }
+  }
+  const unfinished = replica.tasks.filter(task => task.outcome === null);
+  for (const { taskUuid } of unfinished) {
+    if (await isRunning(client, taskWorkflowId(taskUuid))) continue;
+    if (!(await input.isStillUnfinished(taskUuid))) continue;
+    yield {
+      rule: 2,
+      code: 'taskWithoutWorkflow',
+      text: `task ${taskUuid} is unfinished and no workflow runs it`,
+    };
+  }
+  if (!quiescent) return;
+  yield* checkStrangers(client, replicaSite, replica);
+}
+
+/** Running workflows of this site that no row knows. */
+async function* checkStrangers(
+  client: Client,
+  replicaSite: string,
+  replica: ReplicaRows,
+): AsyncGenerator<Violation, undefined> {
+  const taskUuids = new Set(replica.tasks.filter(task => task.outcome === null).map(task => task.taskUuid));
+  const known = new Set(replica.schedules.map(row => scheduleWorkflowId(replicaSite, row.name)));
+  const types = Object.values(WORKFLOW_TYPES).map(name => `'${name}'`);
+  const query = `ExecutionStatus = 'Running' AND WorkflowType IN (${types.join(', ')}) AND TaskQueue = '${replicaSite}.replica'`;
+  for await (const { workflowId } of client.workflow.list({ query })) {
+    const [kind, taskUuid = ''] = workflowId.split('/');
+    const isKnown = kind === 'schedule' ? known.has(workflowId) : taskUuids.has(taskUuid);
+    // The list lags behind the truth; a second look tells what still runs.
+    if (isKnown || !(await isRunning(client, workflowId))) continue;
+    yield { rule: 2, code: 'workflowWithoutRow', text: `${workflowId} runs, but no row stands for it` };
+  }
+}
+
+async function isRunning(client: Client, workflowId: string): Promise<boolean> {
+  try {
+    const { status } = await client.workflow.getHandle(workflowId).describe();
+    return status.name === 'RUNNING';
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return false;
+    throw error;
+  }
+}
