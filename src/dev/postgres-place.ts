@@ -15,6 +15,7 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -163,6 +164,16 @@ function reachableHome(dataDir: string, account: Account | null): string {
     }
   }
   return homeDir;
+}
+
+/** Removes a data folder, and PostgreSQL's data where that had to lie elsewhere. */
+export function removeDataDir(dataDir: string): void {
+  const link = join(dataDir, 'postgres');
+  if (lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink()) {
+    const target = readlinkSync(link);
+    if (dirname(target) === CLOSED_HOME_DIR) rmSync(target, { recursive: true, force: true });
+  }
+  rmSync(dataDir, { recursive: true, force: true });
 }
 
 function makeClosedHome(): void {

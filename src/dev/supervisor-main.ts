@@ -3,7 +3,6 @@
  * by way of its parent, and it ends all that it started when it is told to, on SIGTERM and SIGINT, and when
  * the IPC channel to its parent closes, which happens even when the parent is killed by SIGKILL.
  */
-import { rmSync } from 'node:fs';
 import { OffsiteError } from '../domain/errors.ts';
 import { DataDirInUseError, type DataDirLock, lockDataDir } from './supervisor-lock.ts';
 import type { SupervisorReply, SupervisorRequest, SupervisorSettings } from './supervisor-messages.ts';
@@ -25,7 +24,7 @@ async function open(wanted: SupervisorSettings): Promise<void> {
 async function endAll(): Promise<void> {
   await group?.stop();
   lock?.release();
-  if (settings?.removeDataDirAtEnd) rmSync(settings.dataDir, { recursive: true, force: true });
+  if (settings?.removeDataDirAtEnd) removeDataDir(settings.dataDir);
 }
 
 function end(): Promise<void> {

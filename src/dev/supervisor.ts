@@ -1,9 +1,10 @@
 /** Starts a supervisor and talks to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, realpathSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { OffsiteError } from '../domain/errors.ts';
+import { removeDataDir } from './postgres-place.ts';
 import { DataDirInUseError, lockDataDir } from './supervisor-lock.ts';
 import type { SupervisorReply, SupervisorRequest } from './supervisor-messages.ts';
 import type { ServiceSpec } from './supervisor-service.ts';
@@ -129,7 +130,7 @@ async function cleanUpAfterKill(dataDir: string, removeDataDirAtEnd: boolean): P
     const lock = lockDataDir(dataDir);
     await endLeftovers(dataDir);
     lock.release();
-    if (removeDataDirAtEnd) rmSync(dataDir, { recursive: true, force: true });
+    if (removeDataDirAtEnd) removeDataDir(dataDir);
   } catch (error) {
     if (!(error instanceof DataDirInUseError)) throw error;
   }

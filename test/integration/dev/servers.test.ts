@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import pg from 'pg';
@@ -120,4 +120,18 @@ test('a port that is taken is reported with what PostgreSQL said', async () => {
   await expect(startSupervisor({ dataDir: temporaryFolder(), services })).rejects.toMatchObject({
     code: 'ServiceFailed',
   });
+});
+
+test('PostgreSQL works for data below a folder that only its owner may enter', async () => {
+  const closed = temporaryFolder();
+  chmodSync(closed, 0o700);
+  const dataDir = join(closed, 'data');
+  const [port = 0] = await chooseFreePorts(1);
+  const services: ServiceSpec[] = [{ kind: 'postgres', name: 'postgres', port, databases: [], fsync: false }];
+  const supervisor = await startSupervisor({ dataDir, services, removeDataDirAtEnd: true });
+  onTestFinished(() => supervisor.stop());
+  expect(await query(postgresUrl(dataDir, port), 'select 1')).toBe(1);
+  const home = realpathSync(join(dataDir, 'postgres'));
+  await supervisor.stop();
+  expect([existsSync(dataDir), existsSync(home)]).toEqual([false, false]);
 });
