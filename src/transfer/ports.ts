@@ -5,24 +5,34 @@ import type { ExtentMap } from '../domain/extent-map.ts';
 /** What a sender reads: one layer's content at site A. */
 export interface LayerSource {
   readonly map: ExtentMap;
-  /** Fills `target` with the bytes of the data stream from `position` on. */
+  /** Fills `target` with the bytes of the data stream from `position` on. Called again before the last has ended. */
   readStream(target: Buffer, position: number): Promise<void>;
   /** @throws {PlanBrokenError} when a layer's file is no longer the one that was decided on */
   assertUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What a receiver writes: one partial replica file at site B. Calls do not overlap. */
+/**
+ * What a receiver writes: one partial replica file at site B. Calls do not overlap.
+ * `close` is the last call always, after `finish` and `discard` too.
+ */
 export interface LayerSink {
   /** The adopted durable prefix of the data stream, already hashed. */
   readonly durableBytes: number;
-  /** Appends to the data stream; `position` must be where the last write ended. */
+  /** The length of the map's whole data stream; where it is given the sender's word is checked against it. */
+  readonly dataBytes?: number;
+  /** Appends to the data stream; `position` must be where the last write ended. `bytes` is used again afterwards. */
   write(bytes: Buffer, position: number): Promise<void>;
   /** Makes all written bytes durable, then the progress. @returns the durable length of the stream */
   flush(): Promise<number>;
   /** Flushes, and ends the digest. @returns the content digest, 16 bytes */
   finish(): Promise<Uint8Array>;
-  /** Closes without finishing; what is durable stays. */
+  /**
+   * After `finish`, when the two digests differ: forgets the durable prefix, so that the next opening starts
+   * at zero. Without it a damaged prefix would be adopted, and refused, for ever.
+   */
+  discard?(): Promise<void>;
+  /** Closes; what is durable stays. */
   close(): Promise<void>;
 }
 

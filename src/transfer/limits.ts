@@ -1,0 +1,63 @@
+/** Every time-out and bound of a data connection; tests shorten them. docs/transfer-protocol.md says why each. */
+
+const MIB = 1024 * 1024;
+
+/** The most data bytes of one DATA frame, and the most map bytes of one MAP frame. */
+export const MAX_PIECE_BYTES = MIB;
+/** The most payload of any frame that a sender may send after its hello. */
+export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 64;
+/** The most payload of a hello, and of any frame of a receiver. */
+export const MAX_CONTROL_PAYLOAD_BYTES = 4096;
+
+/** What both ends watch. */
+export interface ConnectionLimits {
+  /** A keep-alive frame goes out this often. */
+  readonly keepAliveMs: number;
+  /** A peer that brings neither a whole frame nor 64 KiB within this time is gone. */
+  readonly idleMs: number;
+  /** Reading stops while frames of this many bytes wait. */
+  readonly queuedBytes: number;
+}
+
+export interface ReceiverLimits extends ConnectionLimits {
+  /** Open connections, those in their handshake included; more are dropped at once. */
+  readonly connections: number;
+  /** From the TCP connection to the end of the TLS handshake. */
+  readonly handshakeMs: number;
+  /** From there to the whole hello. */
+  readonly helloMs: number;
+  /** Data is made durable and acknowledged each time this much has been written … */
+  readonly flushBytes: number;
+  /** … and when nothing came for this long. */
+  readonly flushIdleMs: number;
+}
+
+export interface SenderLimits extends ConnectionLimits {
+  /** From the first packet to the end of the TLS handshake. */
+  readonly connectMs: number;
+  /** Without a frame from the receiver for this long, the sender gives up with ReopenNeeded. */
+  readonly unreachableMs: number;
+  readonly backoffMinMs: number;
+  readonly backoffMaxMs: number;
+}
+
+export const RECEIVER_LIMITS: ReceiverLimits = {
+  keepAliveMs: 5_000,
+  idleMs: 30_000,
+  queuedBytes: 4 * MIB,
+  connections: 64,
+  handshakeMs: 10_000,
+  helloMs: 10_000,
+  flushBytes: 64 * MIB,
+  flushIdleMs: 200,
+};
+
+export const SENDER_LIMITS: SenderLimits = {
+  keepAliveMs: 5_000,
+  idleMs: 30_000,
+  queuedBytes: MIB,
+  connectMs: 10_000,
+  unreachableMs: 120_000,
+  backoffMinMs: 200,
+  backoffMaxMs: 5_000,
+};

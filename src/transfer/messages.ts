@@ -1,0 +1,245 @@
+/**
+ * What the frames' payloads say. All numbers are little-endian; texts are UTF-8 after a u16 of their length.
+ * A reader takes a control payload that is longer than it knows and ignores the rest, so that fields can be added.
+ *
+ * @see docs/transfer-protocol.md
+ */
+import type { Epoch } from '../contract/fence.ts';
+import { UUID } from '../contract/names.ts';
+import { DIGEST_BYTES } from '../domain/content-digest.ts';
+import type { MapShape } from '../domain/extent-map.ts';
+import { ProtocolError, type Refusal } from './errors.ts';
+import { encodeFrame, type FrameName, HEADER_BYTES } from './frames.ts';
+
+/** The highest version that this build speaks. */
+export const PROTOCOL_VERSION = 1;
+/** The bytes of DATA and MAP frames before their content. */
+export const POSITION_BYTES = 8;
+/** Where the content of a DATA frame begins in its whole frame. */
+export const DATA_CONTENT_AT = HEADER_BYTES + POSITION_BYTES;
+
+const MAGIC = Buffer.from('OFST', 'latin1');
+const MAX_TEXT_BYTES = 1024;
+
+export interface Hello {
+  readonly version: number;
+  readonly diskTaskUuid: string;
+  readonly epoch: Epoch;
+  /** Rises with each connection of a disk task's epoch. */
+  readonly attempt: number;
+  /** The sender's clock when it wrote the hello, milliseconds since 1970. */
+  readonly sentAtMs: number;
+}
+
+export interface Welcome {
+  readonly version: number;
+  /** The most data bytes of one frame. */
+  readonly maxPieceBytes: number;
+  /** The receiver's clock when the hello came and when the welcome left. */
+  readonly helloAtMs: number;
+  readonly sentAtMs: number;
+}
+
+export interface MapOffer extends MapShape {
+  readonly mapDigest: Uint8Array;
+  readonly encodedBytes: number;
+  readonly dataBytes: number;
+}
+
+export interface Piece {
+  readonly position: number;
+  /** Part of the frame's payload: valid as long as that is. */
+  readonly bytes: Buffer;
+}
+
+/** The whole content, as one end computed it: FINAL and RECEIVED. */
+export interface ContentWord {
+  readonly contentDigest: Uint8Array;
+  readonly dataBytes: number;
+}
+
+export function encodeHello(hello: Hello): Buffer {
+  return build('hello', [
+    MAGIC,
+    u16(hello.version),
+    u16(0),
+    Buffer.from(hello.diskTaskUuid.replaceAll('-', ''), 'hex'),
+    u64(hello.epoch.generation),
+    u64(hello.epoch.plan),
+    u64(hello.epoch.openCount),
+    u64(hello.attempt),
+    u64(hello.sentAtMs),
+  ]);
+}
+
+/** @throws {ProtocolError} BadFrame, here and in every decoder below */
+export function decodeHello(payload: Buffer): Hello {
+  const reader = new Reader('hello', payload);
+  if (!reader.bytes(4).equals(MAGIC)) throw new ProtocolError('BadFrame', 'the hello is not one of Offsite');
+  const version = reader.u16();
+  reader.u16();
+  const hex = reader.bytes(16).toString('hex');
+  const diskTaskUuid = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+  if (!UUID.test(diskTaskUuid)) throw new ProtocolError('BadFrame', 'the hello names no disk task');
+  const epoch = { generation: reader.u64(), plan: reader.u64(), openCount: reader.u64() };
+  return { version, diskTaskUuid, epoch, attempt: reader.u64(), sentAtMs: reader.u64() };
+}
+
+export function encodeWelcome(welcome: Welcome): Buffer {
+  return build('welcome', [
+    u16(welcome.version),
+    u16(0),
+    u32(welcome.maxPieceBytes),
+    u64(welcome.helloAtMs),
+    u64(welcome.sentAtMs),
+  ]);
+}
+
+export function decodeWelcome(payload: Buffer): Welcome {
+  const reader = new Reader('welcome', payload);
+  const version = reader.u16();
+  reader.u16();
+  const maxPieceBytes = reader.u32();
+  if (maxPieceBytes < 1) throw new ProtocolError('BadFrame', 'a welcome that takes no data');
+  return { version, maxPieceBytes, helloAtMs: reader.u64(), sentAtMs: reader.u64() };
+}
+
+/** REFUSED by the receiver, CLOSE by the sender: one layout. */
+export function encodeLastWord(name: 'refused' | 'close', { code, text, retryable }: Refusal): Buffer {
+  return build(name, [u16(retryable ? 1 : 0), encodeText(code), encodeText(text)]);
+}
+
+export function decodeLastWord(payload: Buffer): Refusal {
+  const reader = new Reader('refused', payload);
+  const retryable = reader.u16() !== 0;
+  return { retryable, code: reader.text(), text: reader.text() };
+}
+
+export function encodeMapOffer(offer: MapOffer): Buffer {
+  return build('mapOffer', [
+    offer.mapDigest,
+    u64(offer.virtualSizeBytes),
+    u32(offer.clusterSizeBytes),
+    u32(offer.encodedBytes),
+    u64(offer.dataBytes),
+  ]);
+}
+
+export function decodeMapOffer(payload: Buffer): MapOffer {
+  const reader = new Reader('mapOffer', payload);
+  return {
+    mapDigest: Buffer.from(reader.bytes(DIGEST_BYTES)),
+    virtualSizeBytes: reader.u64(),
+    clusterSizeBytes: reader.u32(),
+    encodedBytes: reader.u32(),
+    dataBytes: reader.u64(),
+  };
+}
+
+export const encodeMapWanted = (): Buffer => build('mapWanted', []);
+
+export const encodeKeepAlive = (): Buffer => build('keepAlive', []);
+
+/** Position of the encoded map, or of the data stream, and the bytes from there on. */
+export const encodePiece = (name: 'map' | 'data', position: number, bytes: Uint8Array): Buffer =>
+  build(name, [u64(position), bytes]);
+
+export function decodePiece(name: 'map' | 'data', payload: Buffer): Piece {
+  const reader = new Reader(name, payload);
+  const position = reader.u64();
+  if (payload.length === POSITION_BYTES) throw new ProtocolError('BadFrame', `a ${name} frame without bytes`);
+  return { position, bytes: payload.subarray(POSITION_BYTES) };
+}
+
+/** START and ACK: a position of the data stream. */
+export const encodePosition = (name: 'start' | 'ack', position: number): Buffer =>
+  build(name, [u64(position)]);
+
+export const decodePosition = (name: 'start' | 'ack', payload: Buffer): number =>
+  new Reader(name, payload).u64();
+
+export const encodeContentWord = (name: 'final' | 'received', word: ContentWord): Buffer =>
+  build(name, [word.contentDigest, u64(word.dataBytes)]);
+
+export function decodeContentWord(name: 'final' | 'received', payload: Buffer): ContentWord {
+  const reader = new Reader(name, payload);
+  return { contentDigest: Buffer.from(reader.bytes(DIGEST_BYTES)), dataBytes: reader.u64() };
+}
+
+const build = (name: FrameName, parts: readonly Uint8Array[]): Buffer =>
+  encodeFrame(name, Buffer.concat(parts));
+
+function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return bytes;
+}
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+function u64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
+/** A text too long is cut, at a whole character. */
+function encodeText(text: string): Buffer {
+  let bytes = Buffer.from(text, 'utf8');
+  if (bytes.length > MAX_TEXT_BYTES) {
+    let end = MAX_TEXT_BYTES;
+    while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+    bytes = bytes.subarray(0, end);
+  }
+  return Buffer.concat([u16(bytes.length), bytes]);
+}
+
+class Reader {
+  readonly #name: FrameName;
+  readonly #payload: Buffer;
+  #at = 0;
+
+  constructor(name: FrameName, payload: Buffer) {
+    this.#name = name;
+    this.#payload = payload;
+  }
+
+  bytes(count: number): Buffer {
+    const end = this.#at + count;
+    if (end > this.#payload.length)
+      throw new ProtocolError('BadFrame', `a ${this.#name} frame that is too short`);
+    const bytes = this.#payload.subarray(this.#at, end);
+    this.#at = end;
+    return bytes;
+  }
+
+  u16(): number {
+    return this.bytes(2).readUInt16LE();
+  }
+
+  u32(): number {
+    return this.bytes(4).readUInt32LE();
+  }
+
+  u64(): number {
+    const value = this.bytes(8).readBigUInt64LE();
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw new ProtocolError('BadFrame', `a ${this.#name} frame with a number beyond 2^53`);
+    }
+    return Number(value);
+  }
+
+  /** Control characters become spaces: the text reaches logs and terminals. */
+  text(): string {
+    const length = this.u16();
+    if (length > MAX_TEXT_BYTES)
+      throw new ProtocolError('BadFrame', `a ${this.#name} frame with too long a text`);
+    return this.bytes(length)
+      .toString('utf8')
+      .replaceAll(/\p{Cc}/gu, ' ');
+  }
+}

@@ -1,0 +1,189 @@
+/** What the receiver says and does on one connection, from the hello to the last word. */
+import { mapDigest } from '../domain/content-digest.ts';
+import { ReopenNeededError, SupersededError } from '../domain/errors.ts';
+import { ExtentMap, ExtentMapError, MAX_ENCODED_BYTES } from '../domain/extent-map.ts';
+import { compareEpochs } from '../domain/fences.ts';
+import { createXxh128, toHex } from '../lib/digest.ts';
+import type { Log } from '../lib/log.ts';
+import type { FrameConnection } from './connection.ts';
+import { Visitor } from './disk-registry.ts';
+import { ConnectionLostError, ProtocolError, RefusedError, refusalOf, SenderLeftError } from './errors.ts';
+import { MAX_PIECE_BYTES } from './limits.ts';
+import {
+  decodeHello,
+  decodeLastWord,
+  decodeMapOffer,
+  decodePiece,
+  encodeContentWord,
+  encodeLastWord,
+  encodeMapWanted,
+  encodeWelcome,
+  type Hello,
+  type MapOffer,
+  PROTOCOL_VERSION,
+} from './messages.ts';
+import type { LayerSink, SessionDirectory, SessionRecord } from './ports.ts';
+import type { ReceiverContext } from './receiver-context.ts';
+import { receiveStream } from './receiver-stream.ts';
+
+/** Who is at the other end, as logs name it. */
+export interface Peer {
+  readonly fingerprint: string | null;
+  readonly address: string;
+}
+
+/** Never rejects: every failure is logged, and told to the peer where it still listens. */
+export async function converse(
+  connection: FrameConnection,
+  peer: Peer,
+  context: ReceiverContext,
+): Promise<void> {
+  let visitor: Visitor | null = null;
+  let note: string | null = null;
+  try {
+    const helloFrame = await connection.expect(['hello'], context.limits.helloMs);
+    const helloAtMs = context.nowMs();
+    const hello = decodeHello(helloFrame.payload);
+    visitor = new Visitor(hello, connection);
+    context.registry.enter(visitor);
+    await receive(visitor, hello, helloAtMs, peer, context);
+  } catch (error) {
+    note = error instanceof Error ? error.message : String(error);
+    await sayGoodbye(
+      connection,
+      error,
+      { ...peer, diskTaskUuid: visitor?.diskTaskUuid ?? null },
+      context.log,
+    );
+  } finally {
+    if (visitor !== null) context.registry.leave(visitor, note);
+  }
+}
+
+async function receive(
+  visitor: Visitor,
+  hello: Hello,
+  helloAtMs: number,
+  peer: Peer,
+  context: ReceiverContext,
+): Promise<void> {
+  const { connection } = visitor;
+  let session = await admit(hello, peer, context);
+  if (session.state !== 'received' && (await context.registry.claim(visitor))) {
+    // The one that was cut may have ended the disk, or a newer epoch may have been opened meanwhile.
+    session = await admit(hello, peer, context);
+  }
+  if (session.received !== null) return answerReceived(connection, session.received);
+  context.registry.report(visitor, { note: 'the sender is connected' });
+  connection.allowLargeFrames();
+  const maxPieceBytes = MAX_PIECE_BYTES;
+  connection.send(
+    encodeWelcome({ version: PROTOCOL_VERSION, maxPieceBytes, helloAtMs, sentAtMs: context.nowMs() }),
+  );
+  const offer = await takeOffer(connection);
+  context.registry.report(visitor, { totalBytes: offer.dataBytes, note: 'opens and hashes what is there' });
+  const sink = await openSink(connection, session, offer, context.directory);
+  const word = await receiveStream({ visitor, sink, dataBytes: offer.dataBytes, context });
+  await context.directory.markReceived(session, {
+    totalBytes: word.dataBytes,
+    contentDigest: toHex(word.contentDigest),
+  });
+  context.registry.report(visitor, { durableBytes: word.dataBytes, note: null });
+  context.log.info(
+    { event: 'received', diskTaskUuid: hello.diskTaskUuid, dataBytes: word.dataBytes },
+    'a disk is whole',
+  );
+  await connection.finish(encodeContentWord('received', word));
+}
+
+/** @throws {RefusedError} @throws {SupersededError} @throws {ReopenNeededError} */
+async function admit(hello: Hello, peer: Peer, { directory, log }: ReceiverContext): Promise<SessionRecord> {
+  if (hello.version < 1)
+    throw new RefusedError('UnsupportedVersion', `version ${hello.version} is not spoken here`);
+  const session = await directory.find(hello.diskTaskUuid).catch(error => {
+    log.warn({ event: 'session-lookup-failed', err: error }, 'the sessions cannot be looked up');
+    // A stranger is not told what is broken here.
+    throw new Error('the receiver cannot look up its sessions now');
+  });
+  if (session === null)
+    throw new ReopenNeededError(`no session of the disk task ${hello.diskTaskUuid} is open here`);
+  if (peer.fingerprint !== session.senderFingerprint) {
+    throw new RefusedError('NotAdmitted', 'this session is open for another node');
+  }
+  const order = compareEpochs(hello.epoch, session.epoch);
+  if (order < 0) throw new SupersededError('a newer session of this disk task was opened');
+  if (order > 0) throw new ReopenNeededError('the session of this epoch is not known here');
+  if (session.state === 'closed') throw new ReopenNeededError('the session was closed by the replica site');
+  return session;
+}
+
+async function answerReceived(
+  connection: FrameConnection,
+  received: NonNullable<SessionRecord['received']>,
+): Promise<void> {
+  const contentDigest = Buffer.from(received.contentDigest, 'hex');
+  await connection.finish(encodeContentWord('received', { contentDigest, dataBytes: received.totalBytes }));
+}
+
+async function takeOffer(connection: FrameConnection): Promise<MapOffer> {
+  const frame = await connection.expect(['mapOffer', 'close']);
+  if (frame.name === 'close') throw new SenderLeftError(decodeLastWord(frame.payload));
+  const offer = decodeMapOffer(frame.payload);
+  if (offer.encodedBytes > MAX_ENCODED_BYTES) throw new ExtentMapError('the extent map is too large');
+  return offer;
+}
+
+/** Finds the map here, or fetches it, and opens the sink over it. START is sent by the stream. */
+async function openSink(
+  connection: FrameConnection,
+  session: SessionRecord,
+  offer: MapOffer,
+  directory: SessionDirectory,
+): Promise<LayerSink> {
+  const resumed = await directory.resumeSink(session, offer.mapDigest);
+  if (resumed !== null) return resumed;
+  connection.send(encodeMapWanted());
+  const map = await takeMap(connection, offer);
+  return directory.openSink(session, map);
+}
+
+/** @throws {ProtocolError} @throws {ExtentMapError} */
+async function takeMap(connection: FrameConnection, offer: MapOffer): Promise<ExtentMap> {
+  const pieces: Buffer[] = [];
+  let taken = 0;
+  while (taken < offer.encodedBytes) {
+    const frame = await connection.expect(['map', 'close']);
+    if (frame.name === 'close') throw new SenderLeftError(decodeLastWord(frame.payload));
+    const { position, bytes } = decodePiece('map', frame.payload);
+    if (position !== taken || taken + bytes.length > offer.encodedBytes) {
+      throw new ProtocolError('BadPosition', `map bytes at ${position} where ${taken} was due`);
+    }
+    pieces.push(Buffer.from(bytes));
+    taken += bytes.length;
+    connection.release(frame);
+  }
+  const map = ExtentMap.decode(offer, Buffer.concat(pieces));
+  if (!Buffer.from(mapDigest(map, createXxh128)).equals(offer.mapDigest)) {
+    throw new ProtocolError('MapDigestMismatch', 'the extent map is not the one that was offered');
+  }
+  if (map.dataBytes !== offer.dataBytes) {
+    throw new ExtentMapError(`the map holds ${map.dataBytes} data bytes, ${offer.dataBytes} were offered`);
+  }
+  return map;
+}
+
+async function sayGoodbye(
+  connection: FrameConnection,
+  error: unknown,
+  about: object,
+  log: Log,
+): Promise<void> {
+  if (error instanceof ConnectionLostError || error instanceof SenderLeftError) {
+    log.info({ event: 'sender-gone', ...about }, error.message);
+    connection.destroy(error.message);
+    return;
+  }
+  const refusal = refusalOf(error);
+  log.warn({ event: 'refused', ...about, code: refusal.code, err: error }, `refused: ${refusal.text}`);
+  await connection.finish(encodeLastWord('refused', refusal));
+}
