@@ -1,4 +1,6 @@
 /** When an interval schedule is due. */
+import type { ScheduleSettings } from '../contract/schedule.ts';
+import { OffsiteError } from './errors.ts';
 
 export interface NextDue {
   readonly nextRunAtMs: number;
@@ -19,4 +21,13 @@ export function nextDue(input: { everyMs: number; afterMs: number | null; nowMs:
   const passed = Math.floor((nowMs - afterMs) / everyMs);
   if (passed < 1) return { nextRunAtMs: Math.min(afterMs, nowMs) + everyMs, skippedRuns: 0 };
   return { nextRunAtMs: afterMs + passed * everyMs, skippedRuns: passed - 1 };
+}
+
+/**
+ * As {@link nextDue}, from a schedule's settings.
+ * @throws {OffsiteError} `InvalidInput` for settings that `settings.ts` refuses
+ */
+export function nextRun(settings: ScheduleSettings, afterMs: number | null, nowMs: number): NextDue {
+  if (settings.everyMs === null) throw new OffsiteError('InvalidInput', 'the schedule has no interval');
+  return nextDue({ everyMs: settings.everyMs, afterMs, nowMs });
 }

@@ -7,6 +7,7 @@ import type {
   ScheduleSpec,
   ScheduleState,
   ScheduleStatus,
+  TaskSummary,
 } from '../contract/schedule.ts';
 import type { TaskResult } from '../contract/workflows.ts';
 
@@ -132,13 +133,27 @@ export function afterTask(state: ScheduleState, result: TaskResult, nowMs: numbe
     case 'paused':
       return { ...ended, retryAtMs: nowMs, behindSinceMs: state.behindSinceMs ?? targetTakenAtMs };
     default:
-      return { ...ended, behindSinceMs: state.behindSinceMs ?? targetTakenAtMs };
+      return withRetry({ ...ended, behindSinceMs: state.behindSinceMs ?? targetTakenAtMs }, nowMs);
   }
 }
 
-/** A task's workflow failed or was terminated: the next task supersedes what it left. */
-export function afterFailedTask(state: ScheduleState, nowMs: number): ScheduleState {
-  return withRetry(state, nowMs);
+/** The result of a task whose workflow gave none: it failed, or was terminated. */
+export function failedTask(
+  task: { readonly taskUuid: string; readonly startedAtMs: number; readonly reason: string },
+  nowMs: number,
+): TaskResult {
+  const summary: TaskSummary = {
+    taskUuid: task.taskUuid,
+    generation: 0,
+    outcome: 'stopped',
+    reason: `the task's workflow ended without a result: ${task.reason}`,
+    warnings: [],
+    startedAtMs: task.startedAtMs,
+    finishedAtMs: nowMs,
+    hostSnapshot: null,
+    disks: [],
+  };
+  return { summary, targetTakenAtMs: null };
 }
 
 /** True when a task may begin now. */
@@ -150,6 +165,10 @@ export function isDue(state: ScheduleState, nowMs: number): boolean {
 /** True when the next run has to be planned before the schedule can wait for it. */
 export const mustPlan = (state: ScheduleState): boolean =>
   state.nextRunAtMs === null && !state.paused && state.deleting === null;
+
+/** True when something is to be done before the schedule may wait on. */
+export const needsAction = (state: ScheduleState): boolean =>
+  state.deleting !== null || state.paused !== state.recordedPaused || mustPlan(state);
 
 /** True when a running task has to be stopped. */
 export const mustStopTask = (state: ScheduleState): boolean => state.paused || state.deleting !== null;

@@ -1,0 +1,4 @@
+/** All workflows: what a worker bundles. */
+export { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
+export { remoteBackupSchedule } from './remote-backup-schedule.ts';
+export { remoteBackupTask } from './remote-backup-task.ts';

@@ -1,0 +1,281 @@
+/** One run of a schedule: decides what to sync, has every disk sent, publishes the recovery point. */
+import {
+  CancellationScope,
+  defineQuery,
+  executeChild,
+  isCancellation,
+  ParentClosePolicy,
+  setCurrentDetails,
+  setHandler,
+  sleep,
+  TemporalFailure,
+} from '@temporalio/workflow';
+import type { Fence } from '../contract/fence.ts';
+import { diskWorkflowId, replicaQueue } from '../contract/names.ts';
+import type { DiskTask, EmptyTask } from '../contract/replica-activities.ts';
+import { QUERIES, type TaskOutcome, type TaskStatus, type TaskSummary } from '../contract/schedule.ts';
+import type { SyncAnswer, SyncTarget } from '../contract/sync.ts';
+import type { DiskTaskResult, TaskInput, TaskResult } from '../contract/workflows.ts';
+import { backoffMs } from '../domain/backoff.ts';
+import { replicaCatalog, sourceCatalog, sourceStops } from './activity-proxies.ts';
+import { failureCode, failureReason } from './failure-codes.ts';
+import { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
+
+export const taskStatusQuery = defineQuery<TaskStatus>(QUERIES.taskStatus);
+
+/**
+ * Runs one task in the order of the architecture's section on workflows. Where the ground changed it plans anew.
+ * Being cancelled (a pause, a delete) is one of its outcomes: it waits until no disk runs any more, and says so.
+ */
+export async function remoteBackupTask(input: TaskInput): Promise<TaskResult> {
+  const run = new TaskRun(input);
+  setHandler(taskStatusQuery, () => run.status());
+  try {
+    return await run.toEnd();
+  } catch (error) {
+    // A bug fails the workflow's own task instead: it is tried again and heals with the next version.
+    if (!(error instanceof TemporalFailure || error instanceof StoppedSignal)) throw error;
+    const [outcome, reason] = endingOf(error);
+    return await CancellationScope.nonCancellable(() => run.end(outcome, reason));
+  }
+}
+
+/** How a task ends that could not go on. */
+function endingOf(error: unknown): [Exclude<TaskOutcome, 'published'>, string | null] {
+  if (isCancellation(error)) return ['paused', null];
+  if (error instanceof StoppedSignal) return ['stopped', error.message];
+  if (failureCode(error) === 'Superseded') return ['superseded', failureReason(error)];
+  return ['stopped', failureReason(error)];
+}
+
+/** Thrown inside a task when a disk found that the schedule does not want it any more. */
+class StoppedSignal extends Error {}
+
+class TaskRun {
+  readonly #input: TaskInput;
+  #task: EmptyTask | null = null;
+  #plan = 1;
+  #step = 'createEmptyTask';
+  #target: SyncTarget | null = null;
+  #warnings: readonly string[] = [];
+  readonly #sealedBytes = new Map<string, number>();
+  readonly #startedAtMs = Date.now();
+
+  constructor(input: TaskInput) {
+    this.#input = input;
+  }
+
+  async toEnd(): Promise<TaskResult> {
+    const { spec, taskUuid } = this.#input;
+    this.#at('createEmptyTask', 'makes its row');
+    // Without its generation a task cannot even be ended, so this step is not cut short.
+    const task = await CancellationScope.nonCancellable(() =>
+      replicaCatalog(spec.replicaSite, 'make the task').createEmptyTask({
+        scheduleUuid: spec.uuid,
+        taskUuid,
+      }),
+    );
+    this.#task = task;
+    this.#plan = task.plan;
+    for (let broken = 1; ; broken++) {
+      try {
+        return await this.#runPlan(task);
+      } catch (error) {
+        if (failureCode(error) !== 'PlanBroken') throw error;
+        await this.#planAnew(failureReason(error), broken);
+      }
+    }
+  }
+
+  /** Steps 2 to 7 under one plan. */
+  async #runPlan(task: EmptyTask): Promise<TaskResult> {
+    const { spec } = this.#input;
+    const fence = this.#fence();
+    this.#at('stopPreviousDiskTasks', 'waits until the senders of earlier tasks have ended');
+    await sourceStops(spec.sourceSite, 'stop earlier senders').stopPreviousDiskTasks({ fence });
+
+    const answer = await this.#query(task, fence);
+    await this.#releaseOtherLocks(task, fence);
+    if (answer.target === null) return this.end(answer.waiting ? 'waiting' : 'upToDate', answer.reason);
+
+    this.#at('recordSyncInfo', 'records what is to come');
+    const { disks } = await replicaCatalog(spec.replicaSite, 'record what is to come').recordSyncInfo({
+      fence,
+      taskUuid: task.taskUuid,
+      answer,
+    });
+    this.#at('diskTasks', `brings ${disks.length} disks of \`${answer.target.hostSnapshot}\``);
+    await this.#runDisks(fence, answer.target, disks);
+    return this.#publish(task, fence);
+  }
+
+  async #query(task: EmptyTask, fence: Fence): Promise<SyncAnswer> {
+    const { spec, type } = this.#input;
+    this.#at('querySyncInfo', `asks site ${spec.sourceSite} what to sync`);
+    const answer = await sourceCatalog(spec.sourceSite, 'decide what to sync, and lock it').querySyncInfo({
+      fence,
+      replicaSite: spec.replicaSite,
+      host: spec.host,
+      type,
+      taskUuid: task.taskUuid,
+      lockType: task.lockType,
+      prev: task.prev,
+      unfinished: task.unfinished,
+      replicaHoldsHost: task.replicaHoldsHost,
+      replicaDoubts: task.replicaDoubts,
+    });
+    this.#target = answer.target;
+    this.#warnings = answer.warnings;
+    this.#sealedBytes.clear();
+    return answer;
+  }
+
+  async #releaseOtherLocks(task: EmptyTask, fence: Fence): Promise<void> {
+    this.#at('releaseOtherLocks', 'releases the locks of earlier tasks');
+    const keepTaskUuids = task.prev === null ? [task.taskUuid] : [task.prev.taskUuid, task.taskUuid];
+    const source = sourceCatalog(this.#input.spec.sourceSite, 'release locks of earlier tasks');
+    await source.releaseOtherLocks({ fence, lockType: task.lockType, keepTaskUuids });
+  }
+
+  /** All disks side by side. The first failure stops the others, and none runs any more when this returns. */
+  async #runDisks(fence: Fence, target: SyncTarget, disks: readonly DiskTask[]): Promise<void> {
+    const scope = new CancellationScope();
+    let children: readonly Promise<void>[] = [];
+    try {
+      await scope.run(() => {
+        children = disks.map(disk => this.#runDisk(fence, target, disk));
+        return Promise.all(children);
+      });
+    } catch (error) {
+      scope.cancel();
+      await CancellationScope.nonCancellable(() => Promise.allSettled(children));
+      throw error;
+    }
+  }
+
+  async #runDisk(fence: Fence, target: SyncTarget, { disk, diskTaskUuid, node }: DiskTask): Promise<void> {
+    const { spec, bandwidthBytesPerSecond, taskUuid } = this.#input;
+    const plan = target.disks.find(candidate => candidate.disk === disk);
+    if (plan === undefined) throw new StoppedSignal(`disk ${disk} was recorded but not planned`);
+    const result: DiskTaskResult = await executeChild(remoteBackupDiskTask, {
+      workflowId: diskWorkflowId(taskUuid, fence.plan, disk),
+      taskQueue: replicaQueue(spec.replicaSite),
+      parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+      staticSummary: `${spec.host} ${disk}: ${plan.method}, ${plan.reason}`.slice(0, MAX_SUMMARY_LENGTH),
+      args: [
+        {
+          fence,
+          sourceSite: spec.sourceSite,
+          replicaSite: spec.replicaSite,
+          host: spec.host,
+          taskUuid,
+          diskTaskUuid,
+          hostSnapshot: target.hostSnapshot,
+          plan,
+          replicaNode: node,
+          bandwidthBytesPerSecond,
+        },
+      ],
+    });
+    if (result.outcome === 'stopped') throw new StoppedSignal(result.reason ?? 'the schedule stopped it');
+    this.#sealedBytes.set(disk, result.totalBytes);
+    this.#tell(`has ${this.#sealedBytes.size} of ${target.disks.length} disks sealed`);
+  }
+
+  /** What is whole is published even when a pause comes now: it is one transaction at B. */
+  async #publish(task: EmptyTask, fence: Fence): Promise<TaskResult> {
+    this.#at('finishTask', 'publishes the recovery point');
+    const { replicaSite } = this.#input.spec;
+    const { taskUuid } = task;
+    const summary = await CancellationScope.nonCancellable(() =>
+      replicaCatalog(replicaSite, 'publish the recovery point').finishTask({ fence, taskUuid }),
+    );
+    return this.#done(summary);
+  }
+
+  async #planAnew(reason: string, broken: number): Promise<void> {
+    const { spec, taskUuid } = this.#input;
+    this.#at('raisePlan', `plans anew: ${reason}`);
+    const { plan } = await replicaCatalog(spec.replicaSite, 'plan anew').raisePlan({
+      fence: this.#fence(),
+      taskUuid,
+      reason,
+    });
+    this.#plan = plan;
+    await sleep(backoffMs(broken), { summary: `plans anew: ${reason}`.slice(0, MAX_SUMMARY_LENGTH) });
+  }
+
+  /** Ends the task without publishing. What B's row says counts more: it may have been deleted meanwhile. */
+  async end(outcome: Exclude<TaskOutcome, 'published'>, reason: string | null): Promise<TaskResult> {
+    const { spec, taskUuid } = this.#input;
+    if (this.#task === null) return this.#done(this.#summary(outcome, reason));
+    this.#at('endTask', `ends as ${outcome}`);
+    try {
+      const catalog = replicaCatalog(spec.replicaSite, `end the task as ${outcome}`);
+      return this.#done(await catalog.endTask({ fence: this.#fence(), taskUuid, outcome, reason }));
+    } catch (error) {
+      if (isCancellation(error)) throw error;
+      const isSuperseded = failureCode(error) === 'Superseded';
+      return this.#done(this.#summary(isSuperseded ? 'superseded' : outcome, failureReason(error)));
+    }
+  }
+
+  status(): TaskStatus {
+    return {
+      taskUuid: this.#input.taskUuid,
+      plan: this.#plan,
+      step: this.#step,
+      summary: this.#summary(null, null),
+    };
+  }
+
+  #done(summary: TaskSummary): TaskResult {
+    this.#at(`ended as ${summary.outcome}`, `ended as ${summary.outcome}. ${summary.reason ?? ''}`);
+    return { summary, targetTakenAtMs: this.#target?.takenAtMs ?? null };
+  }
+
+  #fence(): Fence {
+    return {
+      scheduleUuid: this.#input.spec.uuid,
+      generation: this.#task?.generation ?? 0,
+      plan: this.#plan,
+    };
+  }
+
+  /** What the task itself knows; B's row has the last word. */
+  #summary(outcome: TaskOutcome | null, reason: string | null): TaskSummary {
+    return {
+      taskUuid: this.#input.taskUuid,
+      generation: this.#task?.generation ?? 0,
+      outcome,
+      reason,
+      warnings: this.#warnings,
+      startedAtMs: this.#task?.startedAtMs ?? this.#startedAtMs,
+      finishedAtMs: outcome === null ? null : Date.now(),
+      hostSnapshot: this.#target?.hostSnapshot ?? null,
+      disks: (this.#target?.disks ?? []).map(({ disk, method, reason: why }) => ({
+        disk,
+        method,
+        reason: why,
+        bytesSent: this.#sealedBytes.get(disk) ?? 0,
+        bytesTotal: this.#sealedBytes.get(disk) ?? 0,
+      })),
+    };
+  }
+
+  #at(step: string, what: string): void {
+    this.#step = step;
+    this.#tell(what);
+  }
+
+  #tell(what: string): void {
+    const { spec } = this.#input;
+    const lines = [
+      `**${spec.name}** (${spec.host}, ${spec.sourceSite} to ${spec.replicaSite}): task ${this.#task?.generation ?? ''} ${what}`,
+      ...this.#warnings.map(warning => `- ⚠ ${warning}`),
+    ];
+    setCurrentDetails(lines.join('\n'));
+  }
+}
+
+const MAX_SUMMARY_LENGTH = 200;
