@@ -1,7 +1,5 @@
-/** The command line's entry. */
+/** The command line's entry. Modules come after the compile cache is on: `--help` takes a third of the time. */
 import { enableCompileCache } from 'node:module';
-import { processIo } from './cli/cli-io.ts';
-import { runCli } from './cli/run-cli.ts';
 
 enableCompileCache();
 
@@ -11,4 +9,6 @@ process.stdout.on('error', error => {
   throw error;
 });
 
+const { processIo } = await import('./cli/cli-io.ts');
+const { runCli } = await import('./cli/run-cli.ts');
 process.exitCode = await runCli(process.argv.slice(2), processIo());

@@ -22,8 +22,9 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<number
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError && ASKED_FOR.has(error.code)) return 0;
-    // A group without its command: the help has been written already.
-    if (error instanceof CommanderError && error.code === 'commander.help') return 2;
+    // Help has been written already: it was asked for, or a group stood without its command.
+    if (error instanceof CommanderError && error.code === 'commander.help')
+      return error.exitCode === 0 ? 0 : 2;
     const told = errorJson(error instanceof CommanderError ? asUsageError(error) : error);
     const json = program.opts<{ json?: boolean }>().json === true || args.includes('--json');
     io.err(json ? `${JSON.stringify({ error: told })}\n` : `${errorLine(told)}\n`);
@@ -32,12 +33,16 @@ export async function runCli(args: readonly string[], io: CliIo): Promise<number
   }
 }
 
-/** `error: unknown option '--jsn'\n(Did you mean --json?)` becomes a message and a hint. */
+const HELP_HINT = "'--help' after the command shows how it is used.";
+
+/**
+ * Tells what commander says as a message and a hint: `unknown option '--jsn'\n(Did you mean --json?)`, and
+ * `option '--every <time>' argument '15' is invalid. '15' has no unit: …`.
+ */
 function asUsageError({ message }: CommanderError): UsageError {
-  const [first = '', ...rest] = message.replace(/^error: /, '').split('\n(');
-  const suggestion = rest.join(' ').replace(/\)$/, '');
-  return new UsageError(
-    first,
-    suggestion === '' ? "'--help' after the command shows how it is used." : suggestion,
-  );
+  const said = message.replace(/^error: /, '').replace(/^command-argument/, 'argument');
+  const suggested = /^(.*)\n\((.*)\)$/s.exec(said);
+  const invalid = /^(.*? is invalid(?: for argument '.*?')?)\. (.*)$/s.exec(said);
+  const [, what = said, why = HELP_HINT] = suggested ?? invalid ?? [];
+  return new UsageError(what, why);
 }
