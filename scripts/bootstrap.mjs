@@ -3,25 +3,21 @@
  * `npm start` and `npm test`, needs only Node 20 and npm, does nothing when nothing has changed, and is safe
  * when two start at once.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { findNode24, root } from '../bin/launch.mjs';
-import { withLock } from './lock.mjs';
+import { isSameProcess, recordOf, withLock } from './lock.mjs';
+import { sourcesId } from './sources-id.mjs';
 
 const OLDEST_NODE_MAJOR = 20;
 const installStamp = join(root, 'node_modules', '.offsite-install');
+const npmRecord = join(root, '.cache', 'npm.json');
 const buildStamp = join(root, 'dist', '.build-id');
 const temporalStamp = join(root, '.cache', 'temporal-cli.json');
-const BUILD_INPUTS = [
-  'src',
-  'tsconfig.json',
-  'tsconfig.build.json',
-  'package-lock.json',
-  'scripts/build.mjs',
-];
 
 /** What stops a start, with what to do about it. */
 class BootstrapError extends Error {
@@ -43,7 +39,7 @@ export async function bootstrap({ withTemporal }) {
     mkdirSync(join(root, '.cache'), { recursive: true });
     const onWait = () => say('Another start is setting up this folder; waiting for it ...');
     await withLock(join(root, '.cache', 'bootstrap-lock'), onWait, async () => {
-      if (!isInstalled()) install();
+      if (!isInstalled()) await install();
       if (!isBuilt()) build();
       if (withTemporal && !hasTemporal()) fetchTemporal();
     });
@@ -95,15 +91,11 @@ function matchesNpmRecord() {
   });
 }
 
-function install() {
+async function install() {
+  await endOrphanedNpm();
   say('Installing packages (npm ci) ...');
   const args = ['ci', '--no-audit', '--no-fund', '--include=dev', '--include=optional', '--loglevel=error'];
-  const { error, status, stderr } = spawnSync('npm', args, {
-    cwd: root,
-    encoding: 'utf8',
-    stdio: ['ignore', 'ignore', 'pipe'],
-    maxBuffer: 64 * 1024 * 1024,
-  });
+  const { error, status, stderr } = await runNpm(args);
   if (error?.code === 'ENOENT')
     throw new BootstrapError('npm was not found', 'Install npm, or put it on PATH.');
   if (error) throw new BootstrapError(`npm did not run (${error.message})`, 'Run `npm ci` by hand.');
@@ -122,31 +114,56 @@ function install() {
   writeFileSync(installStamp, lockFileHash());
 }
 
-// Build
-
-/** Names the sources by their content: the same sources are never built twice. */
-function sourcesId() {
-  const hash = createHash('sha256');
-  for (const input of BUILD_INPUTS) hashInto(hash, input);
-  return hash.digest('hex').slice(0, 16);
+/** Runs npm in a group of its own, noted in a file, so that nothing of it survives the end of this process. */
+function runNpm(args) {
+  const npm = spawn('npm', args, { cwd: root, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+  if (npm.pid !== undefined) writeFileSync(npmRecord, JSON.stringify(recordOf(npm.pid)));
+  const stop = signal => {
+    if (npm.pid !== undefined) endGroup(npm.pid);
+    process.kill(process.pid, signal);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.once(signal, stop);
+  let stderr = '';
+  npm.stderr.on('data', chunk => {
+    stderr += chunk;
+  });
+  return new Promise(resolve => {
+    const done = (error, status) => {
+      for (const signal of signals) process.off(signal, stop);
+      rmSync(npmRecord, { force: true });
+      resolve({ error, status, stderr });
+    };
+    npm.once('error', error => done(error, null));
+    npm.once('close', status => done(null, status));
+  });
 }
 
-function hashInto(hash, path) {
-  const full = join(root, path);
-  if (!existsSync(full)) return;
-  if (statSync(full).isDirectory()) {
-    for (const name of readdirSync(full).sort()) hashInto(hash, `${path}/${name}`);
-  } else {
-    hash.update(`${path}\0`).update(readFileSync(full)).update('\0');
+/** The npm of a start that was killed would write into the same folder as ours. */
+async function endOrphanedNpm() {
+  const text = readText(npmRecord);
+  if (text === null) return;
+  const record = JSON.parse(text);
+  if (isSameProcess(record)) endGroup(record.pid);
+  while (isSameProcess(record)) await sleep(20);
+  rmSync(npmRecord, { force: true });
+}
+
+function endGroup(pid) {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
   }
 }
 
-const isBuilt = () => readText(buildStamp) === sourcesId();
+// Build
+
+const isBuilt = () => readText(buildStamp) === sourcesId(root);
 
 function build() {
   say('Building ...');
-  const id = sourcesId();
-  const { status, stdout, stderr } = runNode24('scripts/build.mjs', id);
+  const { status, stdout, stderr } = runNode24('scripts/build.mjs');
   if (status !== 0) throw new BootstrapError('the build failed', 'The lines above say why.', stdout + stderr);
 }
 

@@ -1,9 +1,10 @@
 /**
  * Builds src/ into dist/. Each build is a folder of its own under .cache/build/, named by its sources, and dist
  * is a link to the newest: it changes in one step, and a process that runs keeps the build it started with.
+ * With --copy dist is a folder instead, for `npm pack`, which leaves links out.
  */
 import { spawnSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   cpSync,
   existsSync,
@@ -21,6 +22,7 @@ import {
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { withLock } from './lock.mjs';
+import { sourcesId } from './sources-id.mjs';
 
 const KEPT_BUILDS = 3;
 const BUNDLE = 'workflow-bundle.js';
@@ -33,8 +35,7 @@ const stageDir = join(buildsDir, 'stage');
 const dist = join(root, 'dist');
 
 async function main() {
-  // Without a name (`npm run build`) the next bootstrap cannot know these sources and builds once more.
-  const id = process.argv[2] ?? randomBytes(8).toString('hex');
+  const id = sourcesId(root);
   const target = join(buildsDir, id);
   mkdirSync(buildsDir, { recursive: true });
   await withLock(
@@ -42,7 +43,8 @@ async function main() {
     () => {},
     async () => {
       if (!existsSync(join(target, '.build-id'))) await buildInto(target, id);
-      pointDistTo(target);
+      if (process.argv.includes('--copy')) copyToDist(target);
+      else pointDistTo(target);
       removeOldBuilds(target);
     },
   );
@@ -127,6 +129,11 @@ function pointDistTo(target) {
   renameSync(link, dist);
   const now = new Date();
   utimesSync(target, now, now);
+}
+
+function copyToDist(target) {
+  rmSync(dist, { recursive: true, force: true });
+  cpSync(target, dist, { recursive: true });
 }
 
 /** Keeps the newest few: processes that run may still load modules from theirs. */

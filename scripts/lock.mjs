@@ -39,7 +39,7 @@ function tryLock(folder) {
   if (highest > 0 && isHeld(join(folder, String(highest)))) return null;
   const mine = join(folder, String(highest + 1));
   const fresh = `${mine}.new-${process.pid}`;
-  writeFileSync(fresh, JSON.stringify({ pid: process.pid, startedAt: startOf(process.pid) }));
+  writeFileSync(fresh, JSON.stringify(recordOf(process.pid)));
   try {
     linkSync(fresh, mine);
   } catch (error) {
@@ -65,8 +65,19 @@ const numbersIn = folder =>
 
 function isHeld(path) {
   try {
-    const { pid, startedAt } = JSON.parse(readFileSync(path, 'utf8'));
-    if (!(pid > 0)) return false;
+    return isSameProcess(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    return false;
+  }
+}
+
+/** @returns what names this process, to be stored and given to {@link isSameProcess} */
+export const recordOf = pid => ({ pid, startedAt: startOf(pid) });
+
+/** Whether exactly the recorded process still runs. */
+export function isSameProcess({ pid, startedAt }) {
+  if (!(pid > 0)) return false;
+  try {
     process.kill(pid, 0);
     return startOf(pid) === startedAt;
   } catch (error) {
@@ -78,7 +89,9 @@ function isHeld(path) {
 function startOf(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie has ended, though its pid is still taken.
+    return fields[0] === 'Z' ? '' : (fields[19] ?? '');
   } catch {
     return '';
   }

@@ -4,6 +4,7 @@
  * the IPC channel to its parent closes, which happens even when the parent is killed by SIGKILL.
  */
 import { OffsiteError } from '../domain/errors.ts';
+import { removeDataDir } from './postgres-place.ts';
 import { DataDirInUseError, type DataDirLock, lockDataDir } from './supervisor-lock.ts';
 import type { SupervisorReply, SupervisorRequest, SupervisorSettings } from './supervisor-messages.ts';
 import { ServiceGroup } from './supervisor-services.ts';

@@ -1,5 +1,5 @@
 /** One PostgreSQL and one Temporal server for all tests of a run. */
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ declare module 'vitest' {
 
 /** Starts both; they end with this process, also when it is killed. @returns what stops them */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  requireQemuImg();
+  requireTools();
   const cli = await findTemporalCli({ onProgress: text => console.error(text) });
   const [postgresPort = 0, grpcPort = 0, httpPort = 0] = await chooseFreePorts(3);
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-test-'));
@@ -50,12 +50,22 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return () => supervisor.stop();
 }
 
-/** Nothing is skipped without QEMU's tools: the run ends at once, with what to do. */
-function requireQemuImg(): void {
-  try {
-    execFileSync('qemu-img', ['--version'], { stdio: 'ignore' });
-  } catch {
-    console.error('The tests need qemu-img and qemu-io: apt-get install -y qemu-utils');
-    process.exit(1);
-  }
+/** Programs that tests run, and the Debian package of each. */
+const TOOLS = {
+  'qemu-img': 'qemu-utils',
+  'qemu-io': 'qemu-utils',
+  'fsck.vfat': 'dosfstools',
+  mcopy: 'mtools',
+} as const;
+
+/** Nothing is skipped where a tool is missing: the run ends at once, with what to do. */
+function requireTools(): void {
+  const missing = Object.entries(TOOLS).filter(
+    ([tool]) => spawnSync(tool, ['--version']).error !== undefined,
+  );
+  if (missing.length === 0) return;
+  const tools = missing.map(([tool]) => tool).join(', ');
+  const packages = [...new Set(missing.map(([, debianPackage]) => debianPackage))].join(' ');
+  console.error(`The tests need ${tools}: apt-get install -y ${packages}`);
+  process.exit(1);
 }
