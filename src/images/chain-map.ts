@@ -40,8 +40,9 @@ export interface MapInput {
 }
 
 /**
- * A cluster is `data` if any part of it is, or if zero and hole mix in it over a base; `zero` if the layers say
- * zero; `hole` if none of them says anything.
+ * A cluster is `data` if any part of it is, or if zero and hole mix in it over the base; `zero` if the layers say
+ * zero; `hole` if none of them says anything. What lies beyond the base's end reads as zeros either way, so it
+ * does not make a mix.
  */
 export async function buildExtentMap(input: MapInput): Promise<ExtentMap> {
   const granularities = input.layers.map(layer => layer.granularity);
@@ -69,6 +70,9 @@ async function mapInClusters(input: MapInput, clusterSizeBytes: number): Promise
   return folder.build();
 }
 
+/** What a part of a cluster holds. Beyond the base's end zero and hole read the same. */
+type PartKind = ExtentKind | 'zeroBeyond' | 'holeBeyond';
+
 /** Folds runs of any length into whole clusters of one kind. */
 class ClusterFolder {
   readonly #builder: ExtentMapBuilder;
@@ -77,7 +81,7 @@ class ClusterFolder {
   /** Where holes show something: the part of the disk that a base covers. */
   readonly #baseSizeBytes: number;
   #offset = 0;
-  #mixed = new Set<ExtentKind>();
+  #parts = new Set<PartKind>();
 
   constructor({ virtualSizeBytes, baseSizeBytes }: MapInput, clusterSizeBytes: number) {
     this.#builder = new ExtentMapBuilder({ virtualSizeBytes, clusterSizeBytes });
@@ -89,7 +93,9 @@ class ClusterFolder {
   add(kind: ExtentKind, length: number): void {
     const end = this.#offset + length;
     const cluster = this.#clusterSizeBytes;
-    if (this.#offset % cluster !== 0) this.#addPart(kind, Math.min(end, ceilTo(this.#offset, cluster)));
+    if (this.#offset % cluster !== 0) {
+      this.#addPart(kind, Math.min(end, Math.ceil(this.#offset / cluster) * cluster));
+    }
     const wholeEnd = end === this.#virtualSizeBytes ? end : end - (end % cluster);
     if (wholeEnd > this.#offset) {
       this.#builder.add(kind, wholeEnd - this.#offset);
@@ -104,21 +110,20 @@ class ClusterFolder {
 
   /** Takes a part of the cluster that the offset stands in, and ends the cluster where `end` does. */
   #addPart(kind: ExtentKind, end: number): void {
-    const cluster = this.#clusterSizeBytes;
-    const clusterStart = this.#offset - (this.#offset % cluster);
-    this.#mixed.add(kind);
+    const base = this.#baseSizeBytes;
+    const clusterEnd = this.#offset - (this.#offset % this.#clusterSizeBytes) + this.#clusterSizeBytes;
+    if (kind === 'data' || this.#offset < base) this.#parts.add(kind);
+    if (kind !== 'data' && end > base) this.#parts.add(`${kind}Beyond`);
     this.#offset = end;
-    if (end !== clusterStart + cluster && end !== this.#virtualSizeBytes) return;
-    this.#builder.add(this.#kindOfMixed(clusterStart), end - clusterStart);
-    this.#mixed.clear();
-  }
-
-  #kindOfMixed(clusterStart: number): ExtentKind {
-    const mixed = this.#mixed;
-    if (mixed.has('data')) return 'data';
-    if (mixed.size === 1) return mixed.has('zero') ? 'zero' : 'hole';
-    return clusterStart < this.#baseSizeBytes ? 'data' : 'zero';
+    if (end !== clusterEnd && end !== this.#virtualSizeBytes) return;
+    this.#builder.add(kindOfParts(this.#parts), end - (clusterEnd - this.#clusterSizeBytes));
+    this.#parts.clear();
   }
 }
 
-const ceilTo = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
+function kindOfParts(parts: ReadonlySet<PartKind>): ExtentKind {
+  if (parts.has('data')) return 'data';
+  if (parts.has('zero')) return parts.has('hole') ? 'data' : 'zero';
+  if (parts.has('hole')) return 'hole';
+  return parts.has('zeroBeyond') ? 'zero' : 'hole';
+}

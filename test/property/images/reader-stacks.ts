@@ -99,8 +99,16 @@ async function makeLayer(path: string, plan: LayerPlan, below: Below | null): Pr
   const half = plan.resizeSectors === null ? plan.ops.length : Math.floor(plan.ops.length / 2);
   await runOps(path, plan.ops.slice(0, half), plan.sizeSectors, clusterBits);
   if (plan.resizeSectors === null) return;
-  await qemuImg('resize', '-q', '-f', 'qcow2', '--shrink', path, `${plan.resizeSectors * 512}`);
-  await runOps(path, plan.ops.slice(half), plan.resizeSectors, clusterBits);
+  const resize = qemuImg('resize', '-q', '-f', 'qcow2', '--shrink', path, `${plan.resizeSectors * 512}`);
+  // Version 2 has no way to hide what a longer backing file holds, so QEMU refuses to grow some of these.
+  const isResized = await resize.then(
+    () => true,
+    error => {
+      if (plan.flavour !== 'v2') throw error;
+      return false;
+    },
+  );
+  if (isResized) await runOps(path, plan.ops.slice(half), plan.resizeSectors, clusterBits);
 }
 
 function backingName(form: NameForm, below: Below): string {
