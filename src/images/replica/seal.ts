@@ -1,6 +1,7 @@
-/** The end of a partial file: it becomes a sealed layer, or goes. */
+/** The end of a partial file: it becomes a sealed layer. */
 import { type FileHandle, open, rename } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename } from 'node:path';
+import { toHex } from '../../lib/digest.ts';
 import { readDigestFile } from './digest-file.ts';
 import { openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
@@ -11,8 +12,8 @@ import { openPartial, type StepHook } from './partial.ts';
 export interface SealInput {
   readonly directory: string;
   readonly finalName: string;
-  /** What both sites agreed on, 16 bytes. */
-  readonly contentDigest: Uint8Array;
+  /** What both sites agreed on: hexadecimal, 32 digits, as the contract's messages carry it. */
+  readonly contentDigest: string;
   readonly onStep?: StepHook;
 }
 
@@ -49,36 +50,6 @@ export async function sealPartial(input: SealInput): Promise<{ path: string }> {
   return { path: paths.final };
 }
 
-/**
- * Removes every file of a layer, sealed or partial. Whether it may go is the catalog's to say.
- * @returns how many files there were
- */
-export async function removeReplicaFiles(finalPath: string): Promise<number> {
-  const paths = layerPaths(dirname(finalPath), basename(finalPath));
-  let removed = 0;
-  // The map goes last of the partial's files: while it stands, the layout is known.
-  for (const path of [paths.final, paths.partial, paths.progress, paths.digests, paths.map]) {
-    if (await removeFile(path)) removed += 1;
-  }
-  if (removed > 0) await syncDirectory(paths.directory);
-  return removed;
-}
-
-/**
- * Gives up what was received of a layer, so that it starts from its first byte: for a stream that came whole
- * but whose digest is not the sender's. A sealed file stays. @returns how many files there were
- */
-export async function discardPartial(directory: string, finalName: string): Promise<number> {
-  const paths = layerPaths(directory, finalName);
-  const isSealed = (await statOrNull(paths.final)) !== null;
-  let removed = 0;
-  for (const path of [paths.progress, paths.partial, paths.map, ...(isSealed ? [] : [paths.digests])]) {
-    if (await removeFile(path)) removed += 1;
-  }
-  if (removed > 0) await syncDirectory(directory);
-  return removed;
-}
-
 async function syncImage(paths: LayerPaths): Promise<void> {
   const file = await openOrNull(paths.partial, 'r+');
   if (file === null) throw new ReplicaFileError(paths.partial, 'there is nothing to seal');
@@ -86,7 +57,7 @@ async function syncImage(paths: LayerPaths): Promise<void> {
 }
 
 /** The digest file comes with the last byte received; a damaged one is made anew from the image. */
-async function ensureDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<void> {
+async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   if (await hasDigests(paths, contentDigest)) {
     await usingFile(await open(paths.digests, 'r'), file => file.sync());
   } else {
@@ -116,14 +87,14 @@ async function rebuildDigests(paths: LayerPaths): Promise<void> {
   }
 }
 
-async function assertDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<void> {
+async function assertDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   const digests = await readDigestFile(paths.digests);
-  if (!Buffer.from(digests.contentDigest).equals(contentDigest)) {
+  if (toHex(digests.contentDigest) !== contentDigest) {
     throw new ReplicaFileError(paths.digests, 'the content is not what both sites agreed on');
   }
 }
 
-async function hasDigests(paths: LayerPaths, contentDigest: Uint8Array): Promise<boolean> {
+async function hasDigests(paths: LayerPaths, contentDigest: string): Promise<boolean> {
   try {
     await assertDigests(paths, contentDigest);
     return true;

@@ -1,4 +1,5 @@
 /** Small layers with known content, and the model of what a chain of them reads as. */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,7 @@ import type { BackingFile } from '../../../src/images/qcow2/layout.ts';
 import { replicaFileName } from '../../../src/images/replica/names.ts';
 import { openPartial, type StepHook } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
-import { createXxh128 } from '../../../src/lib/digest.ts';
+import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 
 export const SNAPSHOT = '0b0e5f3c-6d1f-4f58-9a52-2f0f6a3f6b11';
 
@@ -46,7 +47,7 @@ export function contentOf(map: ExtentMap, stream: Buffer, base: Buffer | null): 
   const content = Buffer.alloc(map.virtualSizeBytes);
   let position = 0;
   for (const { offset, length, kind } of map) {
-    if (kind === 'hole') base?.copy(content, offset, offset, Math.min(offset + length, base.length));
+    if (kind === 'hole') base?.subarray(offset, offset + length).copy(content, offset);
     if (kind === 'data') {
       stream.copy(content, offset, position, position + length);
       position += length;
@@ -75,7 +76,7 @@ export async function sealLayer(
     for (let at = replica.durableBytes; at < stream.length; at += pieceBytes) {
       await replica.write(stream.subarray(at, at + pieceBytes), at);
     }
-    const contentDigest = await replica.finish();
+    const contentDigest = toHex(await replica.finish());
     await sealPartial({ directory, finalName, contentDigest });
   } finally {
     await replica.close();
@@ -83,11 +84,14 @@ export async function sealLayer(
   return finalName;
 }
 
-/** Every file of a directory with its bytes. */
-export async function filesOf(directory: string): Promise<Map<string, Buffer>> {
+/** Every file of a directory, as length and SHA-256. */
+export async function filesOf(directory: string): Promise<Map<string, string>> {
   const names = (await readdir(directory)).sort();
   const entries = await Promise.all(
-    names.map(async name => [name, await readFile(join(directory, name))] as const),
+    names.map(async name => {
+      const bytes = await readFile(join(directory, name));
+      return [name, `${bytes.length} ${createHash('sha256').update(bytes).digest('hex')}`] as const;
+    }),
   );
   return new Map(entries);
 }
@@ -108,7 +112,7 @@ export async function receiveFixedLayer(directory: string, onStep: StepHook): Pr
     await replica.write(stream.subarray(at, at + pieceBytes), at);
     await replica.flush();
   }
-  const contentDigest = await replica.finish();
+  const contentDigest = toHex(await replica.finish());
   await replica.close();
   await sealPartial({ directory, finalName, contentDigest, onStep });
   return finalName;

@@ -6,6 +6,7 @@ import { expect, it } from 'vitest';
 import { writeImage } from '../../../src/images/overlay.ts';
 import { openPartial } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
+import { toHex } from '../../../src/lib/digest.ts';
 import { qemuCheck, withTempDir } from '../../support/qemu.ts';
 import { filesOf, mapOf, nameOf, randomBytes, readerOf } from './replica-fixtures.ts';
 
@@ -68,7 +69,7 @@ it('keeps what is durable when the disk fills meanwhile, and goes on once there 
     const second = await open();
     expect(second.durableBytes).toBe(MIB);
     await second.write(stream.subarray(MIB), MIB);
-    const contentDigest = await second.finish();
+    const contentDigest = toHex(await second.finish());
     await second.close();
     const { path } = await sealPartial({ directory: dir, finalName, contentDigest });
     expect(await qemuCheck(path)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });

@@ -6,8 +6,10 @@ import { computeLayout } from '../../../src/images/qcow2/layout.ts';
 import { readDigestFile } from '../../../src/images/replica/digest-file.ts';
 import { readStoredMap } from '../../../src/images/replica/map-file.ts';
 import { openPartial } from '../../../src/images/replica/partial.ts';
-import { discardPartial, removeReplicaFiles, sealPartial } from '../../../src/images/replica/seal.ts';
+import { discardPartial, removeReplicaFiles } from '../../../src/images/replica/remove.ts';
+import { sealPartial } from '../../../src/images/replica/seal.ts';
 import { verifySealed } from '../../../src/images/replica/verify.ts';
+import { toHex } from '../../../src/lib/digest.ts';
 import type { LayerSink } from '../../../src/transfer/ports.ts';
 import { filesOf, mapOf, nameOf, randomBytes, sealLayer, withMemoryDir } from './replica-fixtures.ts';
 
@@ -40,10 +42,10 @@ async function damage(path: string, hostOffset: number): Promise<void> {
   await file.close();
 }
 
-async function receiveRest(directory: string): Promise<Uint8Array> {
+async function receiveRest(directory: string): Promise<string> {
   const sink = await openSink(directory);
   await sink.write(stream.subarray(sink.durableBytes), sink.durableBytes);
-  const contentDigest = await sink.finish();
+  const contentDigest = toHex(await sink.finish());
   await sink.close();
   await sealPartial({ directory, finalName, contentDigest });
   return contentDigest;
@@ -120,7 +122,7 @@ describe('a partial replica file', () => {
       expect(await old.flush()).toBe(MIB);
       expect(await durableBytes(dir)).toBe(2 * MIB);
       await young.write(stream.subarray(2 * MIB), 2 * MIB);
-      const contentDigest = await young.finish();
+      const contentDigest = toHex(await young.finish());
       await sealPartial({ directory: dir, finalName, contentDigest });
       await old.write(stream.subarray(MIB, MIB + 1000), MIB);
       await old.flush();
@@ -198,7 +200,7 @@ describe('sealing', () => {
 
   it('refuses what both sites did not agree on', async () => {
     await withMemoryDir(async dir => {
-      const wrong = { directory: dir, finalName, contentDigest: Buffer.alloc(16) };
+      const wrong = { directory: dir, finalName, contentDigest: '0'.repeat(32) };
       await expect(sealPartial(wrong)).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
       const sink = await openSink(dir);
       await sink.write(stream, 0);
@@ -213,7 +215,7 @@ describe('sealing', () => {
     await withMemoryDir(async dir => {
       const sink = await openSink(dir);
       await sink.write(stream, 0);
-      const contentDigest = await sink.finish();
+      const contentDigest = toHex(await sink.finish());
       await sink.close();
       await damage(join(dir, `${finalName}.digests`), 100);
       await sealPartial({ directory: dir, finalName, contentDigest });
@@ -227,7 +229,7 @@ describe('sealing', () => {
       const sink = await openSink(dir);
       expect(sink.durableBytes).toBe(map.dataBytes);
       expect(await sink.flush()).toBe(map.dataBytes);
-      expect(Buffer.from(await sink.finish())).toEqual(Buffer.from(contentDigest));
+      expect(toHex(await sink.finish())).toBe(contentDigest);
       await sink.close();
       await damage(join(dir, finalName), dataStart + 77);
       await expect(openSink(dir)).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
