@@ -7,6 +7,8 @@ const unzstd = promisify<Buffer, object, Buffer>(zstdDecompress);
 
 const ZSTD_MAGIC = 0xfd2fb528;
 const RLE_BLOCK = 1;
+/** QEMU writes one frame a cluster and reads any number; a bound keeps tiny frames from costing hours. */
+const MAX_ZSTD_FRAMES = 64;
 
 /**
  * @param packed the cluster's sectors; bytes after the compressed data are ignored
@@ -34,6 +36,7 @@ async function unpackZstd(packed: Buffer, clusterSizeBytes: number): Promise<Buf
   let unpackedBytes = 0;
   let at = 0;
   while (unpackedBytes < clusterSizeBytes) {
+    if (parts.length === MAX_ZSTD_FRAMES) throw new Error(`more than ${MAX_ZSTD_FRAMES} zstd frames`);
     const end = zstdFrameEnd(packed, at);
     const part = await unzstd(packed.subarray(at, end), {
       maxOutputLength: clusterSizeBytes - unpackedBytes,
