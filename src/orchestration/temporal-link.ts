@@ -9,7 +9,13 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const CALL_TIMEOUT_MS = 5_000;
 
 /** Status codes of gRPC. @see https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
-const GRPC = { deadlineExceeded: 4, permissionDenied: 7, unavailable: 14, unauthenticated: 16 } as const;
+const GRPC = {
+  cancelled: 1,
+  deadlineExceeded: 4,
+  permissionDenied: 7,
+  unavailable: 14,
+  unauthenticated: 16,
+} as const;
 
 interface Open {
   readonly connection: Connection;
@@ -94,7 +100,10 @@ export function grpcFault(error: unknown): { code: number | null; details: strin
   return { code: null, details: error instanceof Error ? error.message : String(error) };
 }
 
-/** True when a call ran into its deadline. */
-export const isDeadline = (error: unknown): boolean => grpcFault(error).code === GRPC.deadlineExceeded;
+/** True when a call ran into its deadline. The server may notice first and then says `cancelled`. */
+export function isDeadline(error: unknown): boolean {
+  const { code } = grpcFault(error);
+  return code === GRPC.deadlineExceeded || code === GRPC.cancelled;
+}
 
 const oneLine = (text: string): string => text.replaceAll(/\s+/g, ' ').trim();

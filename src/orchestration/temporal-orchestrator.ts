@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  type Client,
   QueryNotRegisteredError,
   type WorkflowExecutionDescription,
   WorkflowFailedError,
 } from '@temporalio/client';
 import { ApplicationFailure, WorkflowNotFoundError } from '@temporalio/common';
 import { replicaQueue, scheduleWorkflowId, WORKFLOW_TYPES } from '../contract/names.ts';
+import type { ReplicaActivities } from '../contract/replica-activities.ts';
 import {
   QUERIES,
   type ScheduleSettings,
@@ -44,11 +44,14 @@ const ANSWER_WITHIN_MS = 10_000;
 /** How long `delete` waits for the end before it says `deleting`. */
 const DELETED_WITHIN_MS = 10_000;
 const LOOK_EVERY_MS = 100;
+/** After so long without an answer it is looked whether anybody could give one. */
+const PATIENCE_MS = 1_000;
 /** Schedules that `list` asks at once. */
 const ASKED_AT_ONCE = 16;
 
 const workflowIdOf = (ref: ScheduleRef): string => scheduleWorkflowId(ref.replicaSite, ref.name);
 const MEMO_SPEC = 'scheduleSpec';
+const REGISTER_ACTIVITY: keyof ReplicaActivities = 'registerSchedule';
 
 /**
  * Binds the orchestrator to the Temporal that a site's configuration names. Connects at the first call.
@@ -110,8 +113,8 @@ const summaryOf = (spec: ScheduleSpec, settings: ScheduleSettings): string => {
 };
 
 /**
- * Waits until the schedule has written its row. The query comes after the look at the pending activities and
- * before the last look at the workflow: an answer is only given once all earlier results were processed.
+ * Waits until the schedule has written its row. An answer to a query comes after the workflow has done all that it
+ * could: the first shows that the registration was begun, the second that its outcome was processed.
  * @throws {ScheduleConflictError} when the workflow ended instead
  */
 async function awaitRegistered(
@@ -120,19 +123,22 @@ async function awaitRegistered(
 ): Promise<{ registered: boolean; view: ScheduleView }> {
   const deadlineMs = Date.now() + ANSWER_WITHIN_MS;
   for (;;) {
-    const before = await describe(link, ref);
-    const registering = before.raw.pendingActivities?.find(
-      ({ activityType }) => activityType?.name === 'registerSchedule',
-    );
-    if (registering === undefined || Date.now() > deadlineMs) {
-      const view = await query(link, ref, before);
+    const view = await query(link, ref, await describe(link, ref));
+    const description = await describe(link, ref);
+    await throwIfEnded(link, ref, description);
+    if (!view.reachable) return { registered: false, view };
+    if (!isRegistering(description)) {
+      const settled = await query(link, ref, description);
       await throwIfEnded(link, ref, await describe(link, ref));
-      if (registering === undefined || !view.reachable) return { registered: view.reachable, view };
-      return { registered: false, view };
+      return { registered: settled.reachable, view: settled };
     }
+    if (Date.now() > deadlineMs) return { registered: false, view };
     await sleep(LOOK_EVERY_MS);
   }
 }
+
+const isRegistering = ({ raw }: WorkflowExecutionDescription): boolean =>
+  (raw.pendingActivities ?? []).some(({ activityType }) => activityType?.name === REGISTER_ACTIVITY);
 
 async function throwIfEnded(
   link: TemporalLink,
@@ -279,15 +285,33 @@ async function query(
   ref: ScheduleRef,
   description: WorkflowExecutionDescription,
 ): Promise<ScheduleView> {
-  const ask = ({ client }: { client: Client }): Promise<ScheduleStatus> =>
-    client.workflow.getHandle(description.workflowId).query<ScheduleStatus>(QUERIES.status);
   try {
-    return { reachable: true, ref, status: await link.call(ask) };
+    return { reachable: true, ref, status: await ask(link, ref) };
   } catch (error) {
     if (error instanceof OffsiteError) throw error;
     if (error instanceof WorkflowNotFoundError) throw new ScheduleUnknownError(ref.replicaSite, ref.name);
     const spec = (description.memo?.[MEMO_SPEC] as ScheduleSpec | undefined) ?? null;
     return { reachable: false, ref, reason: await silenceOf(link, ref, error), spec };
+  }
+}
+
+/** Asks a schedule; gives up early where no worker polls, for then nobody can answer. */
+async function ask(link: TemporalLink, ref: ScheduleRef): Promise<ScheduleStatus> {
+  const givingUp = new AbortController();
+  const lookAtWorkers = async (): Promise<void> => {
+    const polledAtMs = await lastPolledAt(link, replicaQueue(ref.replicaSite), 'workflow');
+    if (polledAtMs === null) givingUp.abort();
+  };
+  // A failed look changes nothing: the call has its own deadline.
+  const timer = setTimeout(() => void lookAtWorkers().catch(() => undefined), PATIENCE_MS);
+  try {
+    return await link.call(({ client, connection }) =>
+      connection.withAbortSignal(givingUp.signal, () =>
+        client.workflow.getHandle(workflowIdOf(ref)).query<ScheduleStatus>(QUERIES.status),
+      ),
+    );
+  } finally {
+    clearTimeout(timer);
   }
 }
 
