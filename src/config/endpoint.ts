@@ -21,7 +21,3 @@ export function parseEndpoint(text: string): Endpoint {
   if (port > 65535) throw new FormatError(`'${text}' has a port above 65535`);
   return { host, port };
 }
-
-/** Writes what {@link parseEndpoint} reads. */
-export const formatEndpoint = ({ host, port }: Endpoint): string =>
-  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
