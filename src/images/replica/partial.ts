@@ -13,6 +13,7 @@ import {
   namingFullDisk,
   openOrCreate,
   readFully,
+  removeFile,
   statOrNull,
   syncDirectory,
   writeFully,
@@ -40,6 +41,8 @@ export interface OpenPartialInput {
 export interface PartialReplica {
   /** The adopted durable prefix of the data stream, already hashed. */
   readonly durableBytes: number;
+  /** The length of the whole data stream. */
+  readonly dataBytes: number;
   /**
    * Appends to the data stream; `position` must be where the last write ended.
    * @throws {RangeError} elsewhere, or beyond the stream's end: nothing is written @throws {DiskFullError}
@@ -49,6 +52,11 @@ export interface PartialReplica {
   flush(): Promise<number>;
   /** Flushes, ends the digest and stores the digest file. @returns the content digest, 16 bytes */
   finish(): Promise<Uint8Array>;
+  /**
+   * Forgets what is durable, so that the next opening starts at zero: for a stream that came whole but whose
+   * digest is not the sender's. @throws {ReplicaFileError} for a layer that is sealed already
+   */
+  discard(): Promise<void>;
   /** Waits for the call that runs and closes; what is durable stays. */
   close(): Promise<void>;
 }
@@ -132,7 +140,7 @@ async function openSealed(paths: LayerPaths, layout: Qcow2Layout): Promise<Parti
     if (!Buffer.from(contentDigest).equals(digests.contentDigest)) {
       throw new ReplicaFileError(paths.final, 'the sealed file is damaged: its digest file tells otherwise');
     }
-    return new SealedReplica(layout.map.dataBytes, contentDigest);
+    return new SealedReplica(paths.final, layout.map.dataBytes, contentDigest);
   } finally {
     await file.close();
   }
@@ -185,6 +193,10 @@ class OpenReplica implements PartialReplica {
     return this.#durableBytes;
   }
 
+  get dataBytes(): number {
+    return this.#parts.layout.map.dataBytes;
+  }
+
   async write(bytes: Buffer, position: number): Promise<void> {
     const { file, layout, digester } = this.#parts;
     if (position !== this.#writtenBytes) {
@@ -220,6 +232,18 @@ class OpenReplica implements PartialReplica {
       this.#step('digests-stored');
       this.#contentDigest = contentDigest;
       return contentDigest;
+    });
+  }
+
+  async discard(): Promise<void> {
+    await this.#exclusively(async () => {
+      const { progress, paths } = this.#parts;
+      await progress.reset();
+      this.#step('progress-reset');
+      await removeFile(paths.digests);
+      await syncDirectory(paths.directory);
+      this.#durableBytes = 0;
+      this.#state = 'failed';
     });
   }
 
@@ -264,10 +288,14 @@ class OpenReplica implements PartialReplica {
 
 class SealedReplica implements PartialReplica {
   readonly durableBytes: number;
+  readonly dataBytes: number;
+  readonly #path: string;
   readonly #contentDigest: Uint8Array;
 
-  constructor(durableBytes: number, contentDigest: Uint8Array) {
-    this.durableBytes = durableBytes;
+  constructor(path: string, dataBytes: number, contentDigest: Uint8Array) {
+    this.durableBytes = dataBytes;
+    this.dataBytes = dataBytes;
+    this.#path = path;
     this.#contentDigest = contentDigest;
   }
 
@@ -281,6 +309,10 @@ class SealedReplica implements PartialReplica {
 
   async finish(): Promise<Uint8Array> {
     return this.#contentDigest;
+  }
+
+  async discard(): Promise<void> {
+    throw new ReplicaFileError(this.#path, 'this layout was sealed before, with other content');
   }
 
   async close(): Promise<void> {}

@@ -1,7 +1,7 @@
 /** A sealed layer at rest: is its content still what both sites agreed on? */
 import { type FileHandle, open } from 'node:fs/promises';
 import { BLOCK_BYTES, mapDigest } from '../../domain/content-digest.ts';
-import type { ExtentMap } from '../../domain/extent-map.ts';
+import { type ExtentMap, ExtentMapBuilder, ExtentMapError } from '../../domain/extent-map.ts';
 import { createXxh128 } from '../../lib/digest.ts';
 import { computeLayout } from '../qcow2/layout.ts';
 import type { ReadStream } from '../qcow2/writer.ts';
@@ -9,7 +9,7 @@ import { readDigestFile } from './digest-file.ts';
 import { readFully } from './durable-files.ts';
 
 export interface VerifyOptions {
-  /** The layer's own extents, not its base's, as the image's tables say now. */
+  /** The layer's own extents, not its base's, as the image's tables say now; in clusters of any size. */
   readonly map: ExtentMap;
   /** Reads the layer's data stream; by default from where Offsite's own layout has it. */
   readonly readStream?: ReadStream;
@@ -32,9 +32,9 @@ export interface VerifyResult {
  * @throws {ReplicaFileError} when the digest file is missing or damaged
  */
 export async function verifySealed(path: string, options: VerifyOptions): Promise<VerifyResult> {
-  const { map } = options;
   const digests = await readDigestFile(`${path}.digests`);
-  const mapMatches = Buffer.from(mapDigest(map, createXxh128)).equals(digests.mapDigest);
+  const map = inClustersOf(options.map, digests.clusterSizeBytes);
+  const mapMatches = map !== null && Buffer.from(mapDigest(map, createXxh128)).equals(digests.mapDigest);
   if (!mapMatches) return { intact: false, mapMatches, damagedBlocks: [], checkedBytes: 0 };
 
   const file = await open(path, 'r');
@@ -85,6 +85,19 @@ export function* streamBlocks(
     }
   }
   if (position > start) yield { block, position: start, length: position - start };
+}
+
+/** The same map in other clusters: a reader may cut finer than the layer is. Null where it does not fit. */
+function inClustersOf(map: ExtentMap, clusterSizeBytes: number): ExtentMap | null {
+  if (map.clusterSizeBytes === clusterSizeBytes) return map;
+  try {
+    const builder = new ExtentMapBuilder({ virtualSizeBytes: map.virtualSizeBytes, clusterSizeBytes });
+    for (const { kind, length } of map) builder.add(kind, length);
+    return builder.build();
+  } catch (error) {
+    if (error instanceof ExtentMapError) return null;
+    throw error;
+  }
 }
 
 function ownLayoutReader(file: FileHandle, map: ExtentMap): ReadStream {

@@ -6,7 +6,7 @@ import { computeLayout } from '../../../src/images/qcow2/layout.ts';
 import { readDigestFile } from '../../../src/images/replica/digest-file.ts';
 import { readStoredMap } from '../../../src/images/replica/map-file.ts';
 import { openPartial } from '../../../src/images/replica/partial.ts';
-import { discardPartial, removeReplicaFiles } from '../../../src/images/replica/remove.ts';
+import { removeReplicaFiles } from '../../../src/images/replica/remove.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
 import { verifySealed } from '../../../src/images/replica/verify.ts';
 import { toHex } from '../../../src/lib/digest.ts';
@@ -176,12 +176,17 @@ describe('a partial replica file', () => {
     });
   });
 
-  it('is given up whole when both sites disagree on a stream that came whole', async () => {
+  it('starts anew after both sites disagreed on a stream that came whole', async () => {
     await withMemoryDir(async dir => {
-      await receiveSome(dir);
-      expect(await discardPartial(dir, finalName)).toBe(3);
-      expect(await discardPartial(dir, finalName)).toBe(0);
+      const sink = await openSink(dir);
+      expect(sink.dataBytes).toBe(map.dataBytes);
+      await sink.write(Buffer.from(stream).fill(0, 1000, 2000), 0);
+      await sink.finish();
+      await sink.discard?.();
+      await sink.close();
       expect(await durableBytes(dir)).toBe(0);
+      await receiveRest(dir);
+      expect(await filesOf(dir)).toEqual(await wholeFiles());
     });
   });
 });
@@ -230,6 +235,7 @@ describe('sealing', () => {
       expect(sink.durableBytes).toBe(map.dataBytes);
       expect(await sink.flush()).toBe(map.dataBytes);
       expect(toHex(await sink.finish())).toBe(contentDigest);
+      await expect(sink.discard?.()).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
       await sink.close();
       await damage(join(dir, finalName), dataStart + 77);
       await expect(openSink(dir)).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
