@@ -132,7 +132,10 @@ export interface SetupReport {
 export interface SiteServices {
   openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
   openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
-  /** Starts this node's worker; resolves when it polls. */
-  runWorker(config: SiteConfig): Promise<RunningWorker>;
+  /**
+   * Starts this node's worker; resolves when it polls, and waits for PostgreSQL and Temporal as long as they need.
+   * @param signal ends that waiting: it rejects then
+   */
+  runWorker(config: SiteConfig, signal: AbortSignal): Promise<RunningWorker>;
   setup(config: SiteConfig): Promise<SetupReport>;
 }

@@ -66,23 +66,24 @@ function jsonLines({ io }: CommandContext): WatchOutput {
       if (changing !== last) io.out(`${JSON.stringify(json)}\n`);
       last = changing;
     },
-    fault: ({ code, message, hint }) => io.out(`${JSON.stringify({ error: { code, message, hint } })}\n`),
+    fault({ code, message, hint }) {
+      const line = JSON.stringify({ error: { code, message, hint } });
+      if (line !== last) io.out(`${line}\n`);
+      last = line;
+    },
   };
 }
 
+/** Each line once, until it has changed. */
 function plainLines({ io }: CommandContext): WatchOutput {
   let last = new Set<string>();
+  const tell = (lines: readonly string[]): void => {
+    for (const line of lines) if (!last.has(line)) io.out(`${line}\n`);
+    last = new Set(lines);
+  };
   return {
-    show(json) {
-      const lines = [
-        headline(json, io.nowMs()),
-        ...notes(json),
-        ...(json.lastTask?.disks ?? []).map(diskLine),
-      ];
-      for (const line of lines) if (!last.has(line)) io.out(`${line}\n`);
-      last = new Set(lines);
-    },
-    fault: error => io.out(`${printable(error.message)}\n`),
+    show: json => tell([headline(json, null), ...notes(json), ...(json.lastTask?.disks ?? []).map(diskLine)]),
+    fault: error => tell([printable(error.message)]),
   };
 }
 
@@ -104,18 +105,22 @@ function liveBars({ io }: CommandContext): WatchOutput {
   };
 }
 
-function headline(json: ScheduleJson, nowMs: number): string {
+/** @param nowMs null leaves out what changes by the passing time alone */
+function headline(json: ScheduleJson, nowMs: number | null): string {
   const task = json.lastTask;
   const parts = [
     `${json.name}: ${json.state}`,
     task?.outcome === null ? json.step : (task?.outcome ?? null),
-    json.behindMs === null || json.behindMs === 0 ? null : `behind ${renderSpan(json.behindMs)}`,
+    nowMs === null || !json.behindMs ? null : `behind ${renderSpan(json.behindMs)}`,
     task?.outcome === null || json.nextRunAt === null
       ? null
-      : `next run ${renderTime(json.nextRunAt, nowMs)}`,
+      : `next run ${nextRunText(json.nextRunAt, nowMs)}`,
   ];
   return printable(parts.filter(part => part !== null).join(', '));
 }
+
+const nextRunText = (iso: string, nowMs: number | null): string =>
+  nowMs === null ? iso : renderTime(iso, nowMs);
 
 function notes({ unreachable, retry, waits, lastTask }: ScheduleJson): string[] {
   return [

@@ -12,21 +12,22 @@ export function addSiteCommands(program: Command, io: CliIo): void {
     .action(async (_options: object, command: Command) => {
       const context = contextOf(io, command);
       const config = await context.config();
+      const signal = io.stopSignal();
       const stopped = new Promise<void>(resolve => {
-        io.stopSignal().addEventListener('abort', () => resolve(), { once: true });
+        signal.addEventListener('abort', () => resolve(), { once: true });
       });
       const { runWorker } = await loadSiteServices();
-      await using(runWorker(config), async worker => {
-        const facts = [
-          { name: 'site', value: config.site },
-          { name: 'node', value: config.node },
-          ...worker.facts,
-        ];
-        context.print({ facts }, () =>
-          renderFacts([...facts.map(({ name, value }) => [name, value] as const), ['state', 'ready']]),
-        );
-        await Promise.race([stopped, worker.finished]);
-      });
+      try {
+        await using(runWorker(config, signal), async worker => {
+          context.print({ facts: worker.facts }, ({ facts }) =>
+            renderFacts([...facts.map(({ name, value }) => [name, value] as const), ['state', 'ready']]),
+          );
+          await Promise.race([stopped, worker.finished]);
+        });
+      } catch (error) {
+        // Stopped before it was ready.
+        if (!signal.aborted) throw error;
+      }
     });
 
   program
