@@ -1,0 +1,120 @@
+/** Opens the catalog's database and brings its schema up to date. */
+import knex, { type Knex } from 'knex';
+import pg from 'pg';
+import { CatalogError, isTransient, toCatalogError } from './errors.ts';
+import { MIGRATIONS } from './migrations/index.ts';
+
+/** A pool of connections to one catalog. End it with `destroy()`. */
+export type Database = Knex;
+export type Transaction = Knex.Transaction;
+
+export interface DatabaseOptions {
+  /** `postgres://user:password@host:port/database` */
+  readonly url: string;
+  /** The most connections that are open at once; 10 by default. */
+  readonly poolMax?: number;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const ACQUIRE_TIMEOUT_MS = 15_000;
+const MIGRATIONS_TABLE = 'catalog_migrations';
+/** Classes of PostgreSQL's advisory locks (two 32-bit numbers): the first says what is locked. */
+export const ADVISORY = { migrations: 0x0ff5_1701, instances: 0x0ff5_1702 } as const;
+const INT8_OID = 20;
+
+/** Numbers that JavaScript cannot hold exactly are an error, never rounded. */
+function parseInt8(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw new CatalogError(`the number ${text} is too large`);
+  return value;
+}
+
+type ParserLookup = typeof pg.types.getTypeParser;
+
+const getTypeParser = ((oid: number, format?: 'text' | 'binary') =>
+  oid === INT8_OID && format !== 'binary'
+    ? parseInt8
+    : pg.types.getTypeParser(oid, format as 'text')) as ParserLookup;
+
+/** What every connection of the catalog has in common, pooled or dedicated. */
+export function connectionConfig(url: string): pg.ClientConfig {
+  return {
+    connectionString: url,
+    application_name: 'offsite',
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    types: { getTypeParser },
+  };
+}
+
+/** Opens a pool; connects at the first statement. int8 comes as checked safe integers, timestamptz as Date. */
+export function openDatabase({ url, poolMax = 10 }: DatabaseOptions): Database {
+  return knex({
+    client: 'pg',
+    connection: connectionConfig(url) as Knex.PgConnectionConfig,
+    pool: { min: 0, max: poolMax },
+    acquireConnectionTimeout: ACQUIRE_TIMEOUT_MS,
+  });
+}
+
+/**
+ * Runs all migrations that this database lacks, in one transaction under an advisory lock: two callers at once
+ * wait for each other, and a caller that dies leaves nothing behind.
+ * @returns the names of those that ran now
+ * @throws {DatabaseUnreachableError}
+ */
+export async function migrate(db: Database): Promise<readonly string[]> {
+  try {
+    return await db.transaction(async trx => {
+      await trx.raw('select pg_advisory_xact_lock(?, 0)', [ADVISORY.migrations]);
+      const [, ran]: [number, string[]] = await trx.migrate.latest({
+        tableName: MIGRATIONS_TABLE,
+        migrationSource: {
+          getMigrations: async () => [...MIGRATIONS],
+          getMigrationName: ({ name }) => name,
+          getMigration: async ({ sql }) => ({
+            up: async inner => {
+              await inner.raw(sql);
+            },
+            down: async () => {
+              throw new CatalogError('migrations go forward only');
+            },
+          }),
+        } satisfies Knex.MigrationSource<(typeof MIGRATIONS)[number]>,
+      });
+      return ran;
+    });
+  } catch (error) {
+    throw toCatalogError(error);
+  }
+}
+
+const TRANSACTION_ATTEMPTS = 5;
+
+/** Runs `work` in one transaction; again when PostgreSQL undid it because of another one at the same time. */
+export async function inTransaction<T>(db: Database, work: (trx: Transaction) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await db.transaction(work);
+    } catch (error) {
+      if (!isTransient(error) || attempt === TRANSACTION_ATTEMPTS) throw toCatalogError(error);
+    }
+  }
+}
+
+type Methods = Record<string, (...args: never[]) => Promise<unknown>>;
+
+/** Gives the same methods with every driver error turned into a typed one. */
+export function guarded<T extends object>(methods: T): T {
+  const wrapped = Object.entries(methods as unknown as Methods).map(([name, method]) => [
+    name,
+    async (...args: never[]) => {
+      try {
+        return await method(...args);
+      } catch (error) {
+        throw toCatalogError(error);
+      }
+    },
+  ]);
+  return Object.fromEntries(wrapped) as T;
+}

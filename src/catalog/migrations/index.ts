@@ -1,0 +1,18 @@
+/**
+ * All migrations, in order. The names have no file extension, so that a database migrated by the TypeScript
+ * sources and one migrated by the compiled files agree. A released migration is never edited.
+ */
+import { sql as snapshots } from './0001-snapshots.ts';
+import { sql as locks } from './0002-locks.ts';
+import { sql as schedules } from './0003-schedules.ts';
+
+export interface CatalogMigration {
+  readonly name: string;
+  readonly sql: string;
+}
+
+export const MIGRATIONS: readonly CatalogMigration[] = [
+  { name: '0001-snapshots', sql: snapshots },
+  { name: '0002-locks', sql: locks },
+  { name: '0003-schedules', sql: schedules },
+];

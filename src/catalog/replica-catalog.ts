@@ -1,0 +1,35 @@
+/** The catalog of a replica site, as its activities and its receiver use it. */
+import { type Database, guarded } from './database.ts';
+import { createDeletionRows } from './replica-deletion.ts';
+import { createLayoutRows } from './replica-layouts.ts';
+import { createPublicationRows } from './replica-publication.ts';
+import { createScheduleRows } from './replica-schedules.ts';
+import { createSessionRows } from './replica-sessions.ts';
+import { createSyncRows } from './replica-sync.ts';
+import { createTaskRows } from './replica-tasks.ts';
+
+export interface ReplicaCatalogOptions {
+  /** This site's name. */
+  readonly site: string;
+  /** The absolute folder of the replicas: `<replicaRoot>/<host>/<disk>/`. */
+  readonly replicaRoot: string;
+}
+
+/**
+ * The replica's catalog over `db`. All methods are idempotent.
+ * Errors: SupersededError and ScheduleDeletedError by the fence, PlanBrokenError, DatabaseUnreachableError,
+ * CatalogInputError; the rows' own files name theirs.
+ */
+export function createReplicaCatalog(db: Database, { site, replicaRoot }: ReplicaCatalogOptions) {
+  return guarded({
+    ...createScheduleRows(db, site),
+    ...createTaskRows(db),
+    ...createSyncRows(db),
+    ...createSessionRows(db),
+    ...createLayoutRows(db, replicaRoot),
+    ...createPublicationRows(db),
+    ...createDeletionRows(db),
+  });
+}
+
+export type ReplicaCatalog = ReturnType<typeof createReplicaCatalog>;

@@ -1,0 +1,198 @@
+/** A replica's recovery points and schedules, for its operator. Needs neither the source nor Temporal. */
+import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
+import type { Cursor } from '../contract/sync.ts';
+import { type Database, guarded, inTransaction } from './database.ts';
+import { readSummary, type ScheduleRow, type TaskRow } from './replica-rows.ts';
+
+/** One file of a disk's chain. */
+export interface PointLayer {
+  readonly path: string;
+  readonly layoutDigest: string | null;
+  readonly contentDigest: string | null;
+  readonly totalBytes: number | null;
+}
+
+export interface PointDisk {
+  readonly disk: string;
+  readonly node: string;
+  readonly path: string;
+  readonly virtualSizeBytes: number;
+  /** How many files QEMU opens for this disk, 1 for a stand-alone image. */
+  readonly chainDepth: number;
+  /** Those files, the top first. */
+  readonly layers: readonly PointLayer[];
+}
+
+export interface RecoveryPoint {
+  readonly host: string;
+  /** The host snapshot's UUID. */
+  readonly point: string;
+  readonly sequence: number;
+  readonly originSite: string;
+  readonly kind: 'qcow2' | 'cdp';
+  readonly takenAtMs: number;
+  readonly publishedAtMs: number;
+  readonly disks: readonly PointDisk[];
+}
+
+/** A schedule as this replica's catalog has it. */
+export interface ReplicaSchedule {
+  readonly uuid: string;
+  readonly name: string;
+  readonly replicaSite: string;
+  readonly sourceSite: string;
+  readonly host: string;
+  readonly settings: ScheduleSettings;
+  readonly paused: boolean;
+  readonly state: 'live' | 'deleting' | 'deleted';
+  readonly createdAtMs: number;
+  readonly nextRunAtMs: number | null;
+  readonly lastGeneration: number;
+  readonly cursor: Cursor | null;
+}
+
+export function createReplicaInventory(db: Database) {
+  return guarded({
+    /** Recovery points in order of host and sequence; of all hosts by default. An unknown host has none. */
+    listPoints: (filter: { host: string | null } = { host: null }): Promise<readonly RecoveryPoint[]> =>
+      readPoints(db, filter.host === null ? {} : { host: filter.host }),
+
+    /** The recovery point of this UUID, null when there is none. */
+    async findPoint(point: string): Promise<RecoveryPoint | null> {
+      return (await readPoints(db, { uuid: point })).at(0) ?? null;
+    },
+
+    /** The host's recovery point with the highest sequence, null when there is none. */
+    async newestPoint(host: string): Promise<RecoveryPoint | null> {
+      return (await readPoints(db, { host })).at(-1) ?? null;
+    },
+
+    /** All schedules that are not deleted, by name. */
+    async listSchedules(): Promise<readonly ReplicaSchedule[]> {
+      const rows = await db<ScheduleRow>('remote_backup_schedules').whereNull('deleted_at').orderBy('name');
+      return (rows as ScheduleRow[]).map(toSchedule);
+    },
+
+    /** The schedule of this name that is not deleted, with its newest tasks, the newest first. */
+    showSchedule: (
+      name: string,
+      taskCount = 10,
+    ): Promise<(ReplicaSchedule & { tasks: readonly TaskSummary[] }) | null> =>
+      inTransaction(db, async trx => {
+        const row = await trx<ScheduleRow>('remote_backup_schedules')
+          .where({ name })
+          .whereNull('deleted_at')
+          .first();
+        if (row === undefined) return null;
+        const tasks = await trx<TaskRow>('remote_backup_tasks')
+          .where({ schedule_uuid: row.uuid })
+          .orderBy('generation', 'desc')
+          .limit(taskCount);
+        const summaries: TaskSummary[] = [];
+        for (const task of tasks as TaskRow[]) summaries.push(await readSummary(trx, task));
+        return { ...toSchedule(row as ScheduleRow), tasks: summaries };
+      }),
+  });
+}
+
+export type ReplicaInventory = ReturnType<typeof createReplicaInventory>;
+
+interface LayerRow {
+  readonly host: string;
+  readonly point: string;
+  readonly sequence: number;
+  readonly origin_site: string;
+  readonly kind: 'qcow2' | 'cdp';
+  readonly taken_at: Date;
+  readonly published_at: Date;
+  readonly disk: string;
+  readonly node: string;
+  readonly virtual_size_bytes: number;
+  readonly path: string;
+  readonly layout_digest: string | null;
+  readonly content_digest: string | null;
+  readonly total_bytes: number | null;
+}
+
+/** Deeper chains do not occur; this bounds the query should a row ever name itself. */
+const MAX_DEPTH = 256;
+
+async function readPoints(
+  db: Database,
+  filter: { host?: string; uuid?: string },
+): Promise<readonly RecoveryPoint[]> {
+  const { rows } = await db.raw<{ rows: LayerRow[] }>(
+    `with recursive layers as (
+       select ds.id as disk_snapshot_id, 1 as depth, st.id, st.base_storage_id, st.node, st.path,
+              st.layout_digest, st.content_digest, st.total_bytes
+       from host_snapshots hs
+       join hosts h on h.id = hs.host_id
+       join disk_snapshots ds on ds.host_snapshot_id = hs.id
+       join snapshot_storages st on st.id = ds.storage_id
+       where hs.state = 'complete' and st.layout_digest is not null
+         and h.ident = coalesce(?, h.ident) and hs.uuid = coalesce(?::uuid, hs.uuid)
+       union all
+       select l.disk_snapshot_id, l.depth + 1, st.id, st.base_storage_id, st.node, st.path,
+              st.layout_digest, st.content_digest, st.total_bytes
+       from layers l join snapshot_storages st on st.id = l.base_storage_id
+       where l.depth < ${MAX_DEPTH}
+     )
+     select h.ident as host, hs.uuid as point, hs.sequence, hs.origin_site, hs.kind, hs.taken_at,
+            hs.published_at, d.ident as disk, l.node, ds.virtual_size_bytes, l.path, l.layout_digest,
+            l.content_digest, l.total_bytes
+     from layers l
+     join disk_snapshots ds on ds.id = l.disk_snapshot_id
+     join disks d on d.id = ds.disk_id
+     join host_snapshots hs on hs.id = ds.host_snapshot_id
+     join hosts h on h.id = hs.host_id
+     order by h.ident, hs.sequence, d.ident, l.depth`,
+    [filter.host ?? null, filter.uuid ?? null],
+  );
+  return [...Map.groupBy(rows, row => row.point).values()].map(toPoint);
+}
+
+function toPoint(rows: readonly LayerRow[]): RecoveryPoint {
+  const first = rows[0] as LayerRow;
+  return {
+    host: first.host,
+    point: first.point,
+    sequence: first.sequence,
+    originSite: first.origin_site,
+    kind: first.kind,
+    takenAtMs: first.taken_at.getTime(),
+    publishedAtMs: first.published_at.getTime(),
+    disks: [...Map.groupBy(rows, row => row.disk).values()].map(toDisk),
+  };
+}
+
+function toDisk(rows: readonly LayerRow[]): PointDisk {
+  const top = rows[0] as LayerRow;
+  return {
+    disk: top.disk,
+    node: top.node,
+    path: top.path,
+    virtualSizeBytes: top.virtual_size_bytes,
+    chainDepth: rows.length,
+    layers: rows.map(row => ({
+      path: row.path,
+      layoutDigest: row.layout_digest,
+      contentDigest: row.content_digest,
+      totalBytes: row.total_bytes,
+    })),
+  };
+}
+
+const toSchedule = (row: ScheduleRow): ReplicaSchedule => ({
+  uuid: row.uuid,
+  name: row.name,
+  replicaSite: row.replica_site,
+  sourceSite: row.source_site,
+  host: row.host,
+  settings: row.settings,
+  paused: row.paused,
+  state: row.deleted_at !== null ? 'deleted' : row.deleting ? 'deleting' : 'live',
+  createdAtMs: row.created_at.getTime(),
+  nextRunAtMs: row.next_run_at?.getTime() ?? null,
+  lastGeneration: row.last_generation,
+  cursor: row.cursor,
+});

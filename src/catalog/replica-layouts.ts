@@ -1,0 +1,226 @@
+/** The files of a replica: one layout, one storage; sealed before it is published. */
+import { dirname, join, relative } from 'node:path';
+import type { Epoch, Fence } from '../contract/fence.ts';
+import { PlanBrokenError } from '../domain/errors.ts';
+import { createXxh128, toHex } from '../lib/digest.ts';
+import { type Database, inTransaction, type Transaction } from './database.ts';
+import { CatalogInputError } from './errors.ts';
+import { type DiskTaskRow, findDiskTask, lockRunningTask, type StorageRow } from './replica-rows.ts';
+import { assertOpen, lockSession } from './replica-sessions.ts';
+
+/** Where the file of a disk task lies, and what it stands on. */
+export interface ReplicaLayout {
+  readonly storageId: number;
+  /** xxh3-128 over target, disk, base and extent map; 32 hexadecimal digits. */
+  readonly layoutDigest: string;
+  readonly mapDigest: string;
+  /** Absolute; on the disk task's node. */
+  readonly directory: string;
+  /** The name that the sealed file gets in `directory`. */
+  readonly finalName: string;
+  /** The base, as the image names it: relative to `directory`. */
+  readonly backing: { readonly name: string; readonly format: 'qcow2' } | null;
+  readonly virtualSizeBytes: number;
+  readonly clusterSizeBytes: number;
+  readonly state: StorageRow['state'];
+}
+
+export interface AdoptLayoutInput {
+  readonly diskTaskUuid: string;
+  readonly epoch: Epoch;
+  /** Hexadecimal, 32 digits. */
+  readonly mapDigest: string;
+  readonly virtualSizeBytes: number;
+  readonly clusterSizeBytes: number;
+}
+
+type LocatedDiskTask = DiskTaskRow & { host: string; disk: string; target: string };
+
+/** @param replicaRoot the absolute folder under which this site's replicas lie, a folder a host and disk */
+export function createLayoutRows(db: Database, replicaRoot: string) {
+  return {
+    /**
+     * Gives the storage of this layout, or makes it; the unique (disk snapshot, layout digest) makes it
+     * idempotent, so that a later task or plan adopts what an earlier one began.
+     * @throws {SupersededError} unless the session's epoch is that one and open
+     * @throws {PlanBrokenError} when this disk task has another map already, or the map's disk another size
+     */
+    adoptLayout: (input: AdoptLayoutInput): Promise<ReplicaLayout> =>
+      inTransaction(db, async trx => {
+        assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
+        const diskTask = await locate(trx, input.diskTaskUuid);
+        const base = await findStorage(trx, diskTask.base_storage_id);
+        if (diskTask.storage_id !== null) {
+          const storage = await findStorage(trx, diskTask.storage_id);
+          if (storage?.map_digest !== input.mapDigest) {
+            throw new PlanBrokenError(`disk ${diskTask.disk} has another extent map than when it was begun`);
+          }
+          return toLayout(storage, base);
+        }
+        const storage = await storageOf(trx, replicaRoot, diskTask, base, input);
+        await trx('remote_backup_disk_tasks')
+          .where({ uuid: diskTask.uuid })
+          .update({ storage_id: storage.id });
+        return toLayout(storage, base);
+      }),
+
+    /** The disk task's layout, null before {@link adoptLayout}. */
+    async findLayout(diskTaskUuid: string): Promise<ReplicaLayout | null> {
+      const row = await db('remote_backup_disk_tasks').where({ uuid: diskTaskUuid }).first('storage_id');
+      const storage = await findStorage(db, row?.storage_id ?? null);
+      if (storage === null) return null;
+      return toLayout(storage, await findStorage(db, storage.base_storage_id));
+    },
+
+    /**
+     * After the file has its final name: storage and disk task are sealed. A retry finds it done.
+     * @throws {CatalogInputError} when the bytes were not received, or `path` is not the layout's
+     */
+    markSealed: (input: { fence: Fence; diskTaskUuid: string; path: string }): Promise<void> =>
+      inTransaction(db, async trx => {
+        const diskTask = await findDiskTask(trx, input.diskTaskUuid);
+        await lockRunningTask(trx, input.fence, diskTask.task_uuid);
+        if (diskTask.plan !== input.fence.plan) {
+          throw new CatalogInputError(`disk task ${diskTask.uuid} is one of plan ${diskTask.plan}`);
+        }
+        const storage = await findStorage(trx, diskTask.storage_id);
+        if (storage?.path !== input.path) {
+          throw new CatalogInputError(`${input.path} is not the file of disk task ${diskTask.uuid}`);
+        }
+        if (diskTask.state === 'planned') {
+          throw new CatalogInputError(`disk task ${diskTask.uuid} was not received`);
+        }
+        await trx('snapshot_storages')
+          .where({ id: storage.id, state: 'partial' })
+          .update({ state: 'sealed' });
+        await trx('remote_backup_disk_tasks').where({ uuid: diskTask.uuid }).update({ state: 'sealed' });
+      }),
+
+    /** The replica files that may exist, by what the catalog says; whatever else lies there is a stray. */
+    async activeStoragePaths(): Promise<
+      readonly { node: string; path: string; state: StorageRow['state']; layoutDigest: string }[]
+    > {
+      const rows = await db<StorageRow>('snapshot_storages')
+        .whereNotNull('layout_digest')
+        .orderBy('path')
+        .select('node', 'path', 'state', 'layout_digest');
+      return rows.map(row => ({
+        node: row.node,
+        path: row.path,
+        state: row.state,
+        layoutDigest: row.layout_digest ?? '',
+      }));
+    },
+  };
+}
+
+async function locate(trx: Transaction, diskTaskUuid: string): Promise<LocatedDiskTask> {
+  const row = await trx('remote_backup_disk_tasks as dt')
+    .join('disks as d', 'd.id', 'dt.disk_id')
+    .join('hosts as h', 'h.id', 'd.host_id')
+    .join('disk_snapshots as ds', 'ds.id', 'dt.disk_snapshot_id')
+    .join('host_snapshots as hs', 'hs.id', 'ds.host_snapshot_id')
+    .where('dt.uuid', diskTaskUuid)
+    .forUpdate('dt')
+    .first<LocatedDiskTask | undefined>('dt.*', 'h.ident as host', 'd.ident as disk', 'hs.uuid as target');
+  if (row === undefined) throw new CatalogInputError(`disk task ${diskTaskUuid} has no target`);
+  return row;
+}
+
+async function findStorage(db: Database | Transaction, id: number | null): Promise<StorageRow | null> {
+  if (id === null) return null;
+  return (await db<StorageRow>('snapshot_storages').where({ id }).first()) ?? null;
+}
+
+async function storageOf(
+  trx: Transaction,
+  replicaRoot: string,
+  diskTask: LocatedDiskTask,
+  base: StorageRow | null,
+  input: AdoptLayoutInput,
+): Promise<StorageRow> {
+  const { target, disk, host, disk_snapshot_id: diskSnapshotId } = diskTask;
+  await assertSize(trx, diskTask, input.virtualSizeBytes);
+  const copy = await publishedCopies(trx, diskSnapshotId, diskTask.base_storage_id, input.mapDigest);
+  const layoutDigest = digestLayout([
+    target,
+    disk,
+    base === null ? '-' : (base.layout_digest ?? base.path),
+    input.mapDigest,
+    ...(copy === 0 ? [] : [String(copy)]),
+  ]);
+  // The layers of a replica lie in one directory; a base that we did not write keeps its own place.
+  const directory = base?.layout_digest == null ? join(replicaRoot, host, disk) : dirname(base.path);
+  const path = join(directory, `${target}.${layoutDigest.slice(0, 16)}.qcow2`);
+  await trx('snapshot_storages')
+    .insert({
+      disk_snapshot_id: diskSnapshotId,
+      node: diskTask.node,
+      path,
+      format: 'qcow2',
+      state: 'partial',
+      layout_digest: layoutDigest,
+      map_digest: input.mapDigest,
+      virtual_size_bytes: input.virtualSizeBytes,
+      cluster_size_bytes: input.clusterSizeBytes,
+      base_storage_id: base?.id ?? null,
+    })
+    .onConflict(['disk_snapshot_id', 'layout_digest'])
+    .ignore();
+  const storage = await trx<StorageRow>('snapshot_storages')
+    .where({ disk_snapshot_id: diskSnapshotId as number, layout_digest: layoutDigest })
+    .first();
+  if (storage === undefined) throw new CatalogInputError(`the layout of disk ${disk} was not stored`);
+  if (storage.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
+  return storage;
+}
+
+/**
+ * Sealed and published files are never opened again: sending the same layer once more writes beside them,
+ * so the copy's number becomes part of the layout.
+ */
+async function publishedCopies(
+  trx: Transaction,
+  diskSnapshotId: number | null,
+  baseStorageId: number | null,
+  mapDigest: string,
+): Promise<number> {
+  const rows = await trx<StorageRow>('snapshot_storages')
+    .where({ disk_snapshot_id: diskSnapshotId as number, map_digest: mapDigest, state: 'published' })
+    .whereRaw('base_storage_id is not distinct from ?::bigint', [baseStorageId])
+    .select('id');
+  return rows.length;
+}
+
+async function assertSize(trx: Transaction, diskTask: LocatedDiskTask, sizeBytes: number): Promise<void> {
+  const row = await trx('disk_snapshots')
+    .where({ id: diskTask.disk_snapshot_id })
+    .first<{ virtual_size_bytes: number }>('virtual_size_bytes');
+  if (row.virtual_size_bytes !== sizeBytes) {
+    throw new PlanBrokenError(
+      `disk ${diskTask.disk} has ${sizeBytes} bytes and not ${row.virtual_size_bytes} as decided`,
+    );
+  }
+}
+
+/** Lines of text, each with its end, so that no two lists of parts give the same bytes. */
+function digestLayout(parts: readonly string[]): string {
+  const hasher = createXxh128();
+  for (const part of parts) hasher.update(Buffer.from(`${part}\n`));
+  return toHex(hasher.digest());
+}
+
+function toLayout(storage: StorageRow, base: StorageRow | null): ReplicaLayout {
+  const directory = dirname(storage.path);
+  return {
+    storageId: storage.id,
+    layoutDigest: storage.layout_digest ?? '',
+    mapDigest: storage.map_digest ?? '',
+    directory,
+    finalName: storage.path.slice(directory.length + 1),
+    backing: base === null ? null : { name: relative(directory, base.path), format: 'qcow2' },
+    virtualSizeBytes: storage.virtual_size_bytes ?? 0,
+    clusterSizeBytes: storage.cluster_size_bytes ?? 0,
+    state: storage.state,
+  };
+}

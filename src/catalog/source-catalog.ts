@@ -1,0 +1,234 @@
+/** The catalog of a source site, as its activities use it: answers, locks, senders. */
+import type { Fence } from '../contract/fence.ts';
+import type { Cursor, SyncAnswer, SyncQuery } from '../contract/sync.ts';
+import type { HostView } from '../domain/host-view.ts';
+import { type Database, guarded, inTransaction, type Transaction } from './database.ts';
+import { CatalogInputError } from './errors.ts';
+import { assertLockType, checkFence, isTombstoned } from './fence-rows.ts';
+import { lockHost } from './host-rows.ts';
+import { createSenderRows, SENDER_GRACE_MS } from './source-senders.ts';
+import { readHostView } from './source-view.ts';
+
+export interface SourceCatalogOptions {
+  /** This site's name. */
+  readonly site: string;
+  /** The number that this worker process holds ({@link holdInstance}). */
+  readonly instance: number;
+  /** How long a worker's lock must be free before its senders count as gone. */
+  readonly senderGraceMs?: number;
+}
+
+/** What the decision is told; it runs within the transaction, under the host's lock. */
+export interface AnswerContext {
+  readonly view: HostView | null;
+  readonly nodeFingerprints: ReadonlyMap<string, string>;
+  readonly prevLocked: boolean;
+}
+
+/**
+ * The source's catalog over `db`. All methods are idempotent.
+ * Errors: SupersededError and ScheduleDeletedError by the fence, DatabaseUnreachableError, CatalogInputError.
+ */
+export function createSourceCatalog(db: Database, options: SourceCatalogOptions) {
+  const senders = createSenderRows(db, options.instance, options.senderGraceMs ?? SENDER_GRACE_MS);
+  return guarded({
+    ...senders,
+
+    /**
+     * Answers and locks in one transaction; the same (task uuid, plan) gets the same answer again.
+     * An answer of an older plan loses its lock here.
+     */
+    answerSync: (
+      query: SyncQuery,
+      decide: (context: AnswerContext) => Promise<SyncAnswer>,
+    ): Promise<SyncAnswer> =>
+      inTransaction(db, async trx => {
+        assertLockType(query.fence.scheduleUuid, query.lockType);
+        await checkFence(trx, query.fence);
+        const stored = await storedAnswer(trx, query);
+        if (stored !== null) return stored;
+        const host = await lockHost(trx, query.host);
+        const view = host === null ? null : await readHostView(trx, host);
+        const prevLocked = query.prev !== null && (await isLocked(trx, query.lockType, query.prev));
+        const decided = await decide({ view, nodeFingerprints: await readFingerprints(trx), prevLocked });
+        const answer = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
+        await lockTarget(trx, query, view, answer);
+        await subscribe(trx, query, view, answer);
+        await storeAnswer(trx, query, answer);
+        return answer;
+      }),
+
+    /** Releases locks of the type with a smaller generation, but those of the kept tasks. @returns how many */
+    releaseOtherLocks: (input: {
+      fence: Fence;
+      lockType: string;
+      keepTaskUuids: readonly string[];
+    }): Promise<number> =>
+      inTransaction(db, async trx => {
+        assertLockType(input.fence.scheduleUuid, input.lockType);
+        await checkFence(trx, input.fence);
+        return trx('host_snapshot_locks')
+          .where({ lock_type: input.lockType })
+          .where('generation', '<', input.fence.generation)
+          .whereNotIn('task_uuid', [...input.keepTaskUuids])
+          .delete();
+      }),
+
+    /** After the tombstone: releases every lock of the type and the subscription. @returns how many locks */
+    releaseAll: (input: { scheduleUuid: string; lockType: string }): Promise<number> =>
+      inTransaction(db, async trx => {
+        assertLockType(input.scheduleUuid, input.lockType);
+        if (!(await isTombstoned(trx, input.scheduleUuid))) {
+          throw new CatalogInputError(`schedule ${input.scheduleUuid} has no tombstone; its locks stay`);
+        }
+        await trx('snapshot_subscriptions').where({ schedule_uuid: input.scheduleUuid }).delete();
+        await trx('sync_answers').where({ schedule_uuid: input.scheduleUuid }).delete();
+        return trx('host_snapshot_locks').where({ lock_type: input.lockType }).delete();
+      }),
+
+    /** The files to send: the target's top, and the base's top for an increment; null when one is gone. */
+    async findSource(input: { hostSnapshot: string; disk: string; baseSnapshot: string | null }): Promise<{
+      topPath: string;
+      basePath: string | null;
+    } | null> {
+      const topPath = await pathInUse(db, input.hostSnapshot, input.disk);
+      if (topPath === null) return null;
+      if (input.baseSnapshot === null) return { topPath, basePath: null };
+      const basePath = await pathInUse(db, input.baseSnapshot, input.disk);
+      return basePath === null ? null : { topPath, basePath };
+    },
+  });
+}
+
+async function storedAnswer(trx: Transaction, { taskUuid, fence }: SyncQuery): Promise<SyncAnswer | null> {
+  const row = await trx<{ answer: SyncAnswer }>('sync_answers')
+    .where({ task_uuid: taskUuid, plan: fence.plan } as object)
+    .first('answer');
+  return row?.answer ?? null;
+}
+
+async function storeAnswer(trx: Transaction, query: SyncQuery, answer: SyncAnswer): Promise<void> {
+  const { scheduleUuid, generation, plan } = query.fence;
+  // The fence refuses every older task, so nobody can ask for its answer; B keeps the record of the decision.
+  await trx('sync_answers')
+    .where({ schedule_uuid: scheduleUuid })
+    .where('generation', '<', generation)
+    .delete();
+  await trx('sync_answers').insert({
+    task_uuid: query.taskUuid,
+    plan,
+    schedule_uuid: scheduleUuid,
+    generation,
+    answer: JSON.stringify(answer),
+  });
+  await trx('schedule_fences')
+    .where({ schedule_uuid: scheduleUuid })
+    .update({ replica_site: query.replicaSite });
+}
+
+async function readFingerprints(trx: Transaction): Promise<ReadonlyMap<string, string>> {
+  const rows = await trx<{ name: string; fingerprint: string }>('nodes').select('name', 'fingerprint');
+  return new Map(rows.map(({ name, fingerprint }) => [name, fingerprint]));
+}
+
+async function isLocked(trx: Transaction, lockType: string, cursor: Cursor): Promise<boolean> {
+  const row = await trx('host_snapshot_locks as l')
+    .join('host_snapshots as hs', 'hs.id', 'l.host_snapshot_id')
+    .where({ 'hs.uuid': cursor.hostSnapshot, 'l.lock_type': lockType, 'l.task_uuid': cursor.taskUuid })
+    .first('l.id');
+  return row !== undefined;
+}
+
+async function takeLock(
+  trx: Transaction,
+  lock: { snapshot: string; lockType: string; taskUuid: string; generation: number },
+): Promise<void> {
+  await trx('host_snapshot_locks')
+    .insert({
+      host_snapshot_id: trx('host_snapshots').where({ uuid: lock.snapshot }).select('id'),
+      lock_type: lock.lockType,
+      task_uuid: lock.taskUuid,
+      generation: lock.generation,
+    })
+    .onConflict(['host_snapshot_id', 'lock_type', 'task_uuid'])
+    .merge(['generation']);
+}
+
+/** The base of the next increment must not go while a replica stands on it, whatever took its lock away. */
+async function lockPrevAgain(
+  trx: Transaction,
+  { prev, lockType, fence }: SyncQuery,
+  view: HostView | null,
+  answer: SyncAnswer,
+): Promise<SyncAnswer> {
+  if (prev === null || !isComplete(view, prev.hostSnapshot)) return answer;
+  await takeLock(trx, {
+    snapshot: prev.hostSnapshot,
+    lockType,
+    taskUuid: prev.taskUuid,
+    // Prev's own generation is not told; any smaller one lets a later task release it.
+    generation: fence.generation - 1,
+  });
+  const told = answer.warnings.some(text => text.includes('lock') && text.includes(prev.hostSnapshot));
+  if (told) return answer;
+  const warning = `the lock of ${prev.hostSnapshot} was missing; it is locked again`;
+  return { ...answer, warnings: [...answer.warnings, warning] };
+}
+
+/** Locks the target for this task, and lets go of what an older plan of the same task had locked. */
+async function lockTarget(
+  trx: Transaction,
+  { lockType, taskUuid, fence, prev }: SyncQuery,
+  view: HostView | null,
+  { target }: SyncAnswer,
+): Promise<void> {
+  if (target !== null && !isComplete(view, target.hostSnapshot)) {
+    throw new CatalogInputError(`the target ${target.hostSnapshot} is not a complete snapshot of the host`);
+  }
+  if (taskUuid === prev?.taskUuid) throw new CatalogInputError('a task cannot follow itself');
+  await trx('host_snapshot_locks').where({ lock_type: lockType, task_uuid: taskUuid }).delete();
+  if (target === null) return;
+  await takeLock(trx, {
+    snapshot: target.hostSnapshot,
+    lockType,
+    taskUuid,
+    generation: fence.generation,
+  });
+}
+
+const isComplete = (view: HostView | null, snapshot: string): boolean =>
+  view?.snapshots.some(({ uuid }) => uuid === snapshot) ?? false;
+
+/** A schedule that got nothing waits for the host, also for one that is unknown yet. */
+async function subscribe(
+  trx: Transaction,
+  { fence, replicaSite, host, prev }: SyncQuery,
+  view: HostView | null,
+  { result }: SyncAnswer,
+): Promise<void> {
+  const { scheduleUuid } = fence;
+  if (result !== 'none') {
+    await trx('snapshot_subscriptions').where({ schedule_uuid: scheduleUuid }).delete();
+    return;
+  }
+  await trx('snapshot_subscriptions')
+    .insert({
+      schedule_uuid: scheduleUuid,
+      replica_site: replicaSite,
+      host,
+      answered_sequence: view?.snapshots.at(-1)?.sequence ?? 0,
+      answered_position: prev?.position == null ? null : JSON.stringify(prev.position),
+    })
+    .onConflict('schedule_uuid')
+    .merge();
+}
+
+async function pathInUse(db: Database, hostSnapshot: string, disk: string): Promise<string | null> {
+  const row = await db('host_snapshots as hs')
+    .join('disk_snapshots as ds', 'ds.host_snapshot_id', 'hs.id')
+    .join('disks as d', 'd.id', 'ds.disk_id')
+    .join('snapshot_storages as st', 'st.id', 'ds.storage_id')
+    .where({ 'hs.uuid': hostSnapshot, 'hs.state': 'complete', 'd.ident': disk })
+    .first<{ path: string } | undefined>('st.path');
+  return row?.path ?? null;
+}
