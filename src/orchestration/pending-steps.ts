@@ -82,12 +82,10 @@ async function waitOf(
   const queue = activity.activityOptions?.taskQueue?.name;
   if (waitedMs < WAIT_TOLD_MS || !queue) return null;
   const polledAtMs = await lastPolled(queue);
-  const sinceMs = nowMs - waitedMs;
-  if (polledAtMs === null) return `no worker ${placeOf(queue)} since ${iso(sinceMs)}`;
-  if (nowMs - polledAtMs > POLLER_GONE_MS) {
-    return `no worker ${placeOf(queue)} since ${iso(Math.max(polledAtMs, sinceMs))}`;
-  }
-  return `waits for a slot ${placeOf(queue)}`;
+  if (polledAtMs === null) return `no worker ${placeOf(queue)} since ${iso(nowMs - waitedMs)}`;
+  if (nowMs - polledAtMs > POLLER_GONE_MS) return `no worker ${placeOf(queue)} since ${iso(polledAtMs)}`;
+  if (queue.endsWith('.transfer')) return `waits for a slot ${placeOf(queue)}`;
+  return `waits for the worker ${placeOf(queue)}, last seen ${iso(polledAtMs)}`;
 }
 
 /** `a.n1.transfer` is of one node, `a.source` of a site. */

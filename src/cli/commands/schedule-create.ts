@@ -75,14 +75,20 @@ Examples:
       const [fault] = specFaults(spec);
       if (fault !== undefined)
         throw new UsageError(fault, "--site names the replica site (default: the configuration's).");
-      const started = await using(openOrchestrator(config), orchestrator =>
-        orchestrator.startSchedule(spec, settings, { paused: options.disabled === true }),
-      );
-      const { created, registered, view } = started;
-      const result = { ...scheduleJson(view, null, io.nowMs()), created, registered };
+      const result = await using(openOrchestrator(config), async orchestrator => {
+        const { created, registered, view } = await orchestrator.startSchedule(spec, settings, {
+          paused: options.disabled === true,
+        });
+        // What keeps it from being registered is among what it waits for.
+        const progress = registered ? null : await orchestrator.progress(view.ref);
+        return { ...scheduleJson(view, progress, io.nowMs()), created, registered };
+      });
       context.print(result, json =>
         [
-          created ? `Created schedule '${name}'.` : `Schedule '${name}' exists already with these settings.`,
+          json.created
+            ? `Created schedule '${name}'.`
+            : `Schedule '${name}' exists already with these settings.`,
+          ...(json.registered ? [] : ['It is not registered at its site yet; that happens by itself.']),
           renderSchedule(json, io.nowMs()),
         ].join('\n'),
       );
