@@ -156,9 +156,9 @@ export function failedTask(
   return { summary, targetTakenAtMs: null };
 }
 
-/** True when a task may begin now. */
+/** True when a task may begin now. A resume counts once B's row has it, else B would refuse the task. */
 export function isDue(state: ScheduleState, nowMs: number): boolean {
-  if (state.deleting !== null || state.paused || !state.registered) return false;
+  if (state.deleting !== null || state.paused || state.recordedPaused || !state.registered) return false;
   return state.runRequested || waitMs(state, nowMs) === 0;
 }
 

@@ -1,0 +1,226 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { allBut, FakeSites, failure, hangUntilCancelled, until } from './support/fake-sites.ts';
+
+let sites: FakeSites;
+beforeEach(() => {
+  sites = new FakeSites();
+});
+afterEach(() => sites.stop());
+
+const lastIndex = (name: string): number => sites.order.lastIndexOf(name as never);
+
+/** Senders hang until they are cancelled, and note when that has happened. */
+function hangSenders(): { ended: number } {
+  const seen = { ended: 0 };
+  sites.activities.sendDisk = () =>
+    hangUntilCancelled(async () => {
+      await new Promise(resolve => setTimeout(resolve, 400));
+      seen.ended += 1;
+    });
+  return seen;
+}
+
+describe('pause', () => {
+  it('stops a task in the middle of its transfers; resume goes on with what it began', async () => {
+    await sites.start();
+    const { sendDisk } = sites.activities;
+    const senders = hangSenders();
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    expect((await sites.status()).state).toBe('running');
+    await sites.request('pause');
+    const task = await sites.untilTaskEnds(1);
+    expect(task.outcome).toBe('paused');
+    expect(senders.ended).toBe(2);
+    expect(lastIndex('recordPaused')).toBeLessThan(lastIndex('endTask'));
+    expect(await sites.status()).toMatchObject({ state: 'paused', paused: true, runningTask: null });
+
+    sites.activities.sendDisk = sendDisk;
+    await sites.request('resume');
+    expect((await sites.untilTaskEnds(2)).outcome).toBe('published');
+    expect(sites.callsOf('recordPaused').map(({ input }) => input.paused)).toEqual([true, false]);
+    expect(sites.callsOf('querySyncInfo')[1]?.input.unfinished).toEqual({ hostSnapshot: 'snapshot-1' });
+  });
+
+  it('does not wait for a source that is silent', async () => {
+    await sites.start(allBut('transfer', 'sourceControl'));
+    await sites.startSchedule();
+    await sites.untilCalled('awaitReceived', 2);
+    await sites.request('pause');
+    expect((await sites.untilTaskEnds(1)).outcome).toBe('paused');
+  });
+
+  it('closes the sessions before the senders have ended', async () => {
+    await sites.start();
+    let pausedFirst = false;
+    sites.activities.sendDisk = () =>
+      hangUntilCancelled(async () => {
+        pausedFirst = sites.rowPaused;
+      });
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    await sites.request('pause');
+    await sites.untilTaskEnds(1);
+    expect(pausedFirst).toBe(true);
+  });
+
+  it('refuses to run while paused, and says why', async () => {
+    await sites.start(['replica']);
+    await sites.startSchedule({ paused: true });
+    const outcome = await sites.request('runNow');
+    expect(outcome).toMatchObject({ accepted: false, reason: 'the schedule is paused: resume it first' });
+    expect(sites.callsOf('createEmptyTask')).toHaveLength(0);
+  });
+});
+
+describe('requests', () => {
+  it('runs now, once for one request id', async () => {
+    await sites.start();
+    await sites.startSchedule();
+    await sites.untilTaskEnds(1);
+    await sites.request('runNow', {}, 'same');
+    await sites.untilTaskEnds(2);
+    await sites.request('runNow', {}, 'same');
+    await sites.request('pause');
+    await until('the pause', async () => ((await sites.status()).state === 'paused' ? true : null));
+    expect(sites.callsOf('createEmptyTask')).toHaveLength(2);
+    const ids = (await sites.status()).requests.map(({ requestId }) => requestId);
+    expect(ids.filter(id => id === 'same')).toHaveLength(1);
+  });
+
+  it('runs once more when asked while a task runs', async () => {
+    await sites.start();
+    const { sendDisk } = sites.activities;
+    let release = () => {};
+    const released = new Promise<void>(resolve => {
+      release = resolve;
+    });
+    sites.activities.sendDisk = async input => {
+      await released;
+      return sendDisk(input);
+    };
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    await sites.request('runNow');
+    release();
+    expect((await sites.untilTaskEnds(2)).outcome).toBe('upToDate');
+  });
+
+  it('is not lost around a roll-over to a new run of the workflow', async () => {
+    await sites.start();
+    await sites.startSchedule({ state: { rollOverAfterTasks: 1 } });
+    const ids = Array.from({ length: 20 }, (_, index) => `request-${index}`);
+    for (const requestId of ids) await sites.handle.signal('runNow', { requestId });
+    await until('all answers', async () => {
+      const known = (await sites.status()).requests.map(request => request.requestId);
+      return ids.every(id => known.includes(id)) ? true : null;
+    });
+    const first = await sites.untilTaskEnds(1);
+    await sites.request('runNow');
+    await until('another run', async () =>
+      (await sites.handle.describe()).raw.workflowExecutionInfo?.firstRunId !==
+      (await sites.handle.describe()).runId
+        ? true
+        : null,
+    );
+    expect(first.generation).toBeGreaterThan(0);
+    const { requests } = await sites.status();
+    expect(new Set(requests.map(({ requestId }) => requestId)).size).toBe(requests.length);
+    expect(sites.callsOf('registerSchedule')).toHaveLength(1);
+    // Every run of a task was asked for: the first by the clock, each other by at least one request.
+    expect(sites.callsOf('createEmptyTask').length).toBeLessThanOrEqual(ids.length + 2);
+  });
+});
+
+describe('delete', () => {
+  it('waits for the source, shows as deleting meanwhile, and ends', async () => {
+    await sites.start(allBut('source'));
+    await sites.startSchedule({ paused: true });
+    await until('the registration', async () => (sites.callsOf('registerSchedule').length > 0 ? true : null));
+    await sites.request('delete', { purge: true });
+    await sites.untilCalled('beginDelete');
+    expect((await sites.status()).state).toBe('deleting');
+    expect(await sites.request('resume')).toMatchObject({ accepted: false });
+    expect(sites.callsOf('finishDelete')).toHaveLength(0);
+    await sites.start(['source']);
+    await sites.handle.result();
+    expect(sites.order.slice(-3)).toEqual(['beginDelete', 'retireSchedule', 'finishDelete']);
+    expect(sites.callsOf('finishDelete')[0]?.input.request).toEqual({ purge: true });
+    expect((await sites.status()).state).toBe('deleted');
+  });
+
+  it('stops a running task first and waits until nothing runs', async () => {
+    await sites.start();
+    const senders = hangSenders();
+    let endedAtRetire = -1;
+    sites.activities.retireSchedule = async () => {
+      endedAtRetire = senders.ended;
+      return { released: 1 };
+    };
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    await sites.request('delete', { purge: false });
+    await sites.handle.result();
+    expect(endedAtRetire).toBe(2);
+    expect(sites.order.indexOf('beginDelete')).toBeLessThan(sites.order.indexOf('endTask'));
+    expect(sites.callsOf('finishTask')).toHaveLength(0);
+  });
+});
+
+describe('a schedule', () => {
+  it('fails when another has its name or its host', async () => {
+    await sites.start(['replica']);
+    sites.activities.registerSchedule = async () => {
+      throw failure('ScheduleConflict', 'host web-1 has the schedule weekly already');
+    };
+    await sites.startSchedule();
+    await expect(sites.handle.result()).rejects.toMatchObject({
+      cause: { type: 'ScheduleConflict', message: 'host web-1 has the schedule weekly already' },
+    });
+  });
+
+  it('goes on after the workflow of a task was terminated', async () => {
+    await sites.start();
+    const { sendDisk } = sites.activities;
+    hangSenders();
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    const running = (await sites.status()).runningTask?.taskUuid ?? '';
+    sites.activities.sendDisk = sendDisk;
+    await sites.client.workflow.getHandle(`task/${running}`).terminate('by hand');
+    await until('the word of it', async () => (await sites.status()).lastTask?.reason);
+    await sites.request('runNow');
+    expect((await sites.untilTaskEnds(2)).outcome).toBe('published');
+  });
+
+  it('runs beside another on the same server', async () => {
+    const other = new FakeSites();
+    try {
+      await Promise.all([sites.start(), other.start()]);
+      await Promise.all([sites.startSchedule(), other.startSchedule()]);
+      const tasks = await Promise.all([sites.untilTaskEnds(1), other.untilTaskEnds(1)]);
+      expect(tasks.map(({ outcome }) => outcome)).toEqual(['published', 'published']);
+      expect(sites.callsOf('createEmptyTask').map(({ input }) => input.scheduleUuid)).toEqual([
+        sites.spec.uuid,
+      ]);
+      expect(other.callsOf('createEmptyTask').map(({ input }) => input.scheduleUuid)).toEqual([
+        other.spec.uuid,
+      ]);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('tells what its task does', async () => {
+    await sites.start();
+    hangSenders();
+    await sites.startSchedule();
+    await sites.untilCalled('sendDisk', 2);
+    const taskUuid = (await sites.status()).runningTask?.taskUuid ?? '';
+    expect(await sites.taskStatus(taskUuid)).toMatchObject({
+      plan: 1,
+      step: 'diskTasks',
+      summary: { outcome: null, hostSnapshot: 'snapshot-1', disks: [{ disk: 'vda', method: 'full' }, {}] },
+    });
+  });
+});
