@@ -1,6 +1,6 @@
 /** Runs a script under Node 24 as if it were this process: same stdio, signals, exit code, and one life. */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -61,18 +61,30 @@ export function exitLike({ exitCode, signal }) {
 }
 
 /**
- * Under `npm start` and `npx` the parent is npm, which outlives us unless it is killed: then `action` is called.
+ * Under `npm start` and `npx` this process belongs to npm: `action` is called when npm is gone, even by SIGKILL.
  * @returns {() => void} stops watching
  */
 export function onNpmDeath(action) {
   if (process.env.npm_lifecycle_event !== 'start' && process.env.npm_lifecycle_event !== 'npx')
     return () => {};
-  const parent = process.ppid;
+  const ancestors = npmAncestors();
   const timer = setInterval(() => {
-    if (process.ppid === parent) return;
+    if (npmAncestors() === ancestors) return;
     clearInterval(timer);
     action();
   }, PARENT_POLL_MS);
   timer.unref();
   return () => clearInterval(timer);
+}
+
+/** The pids from our parent up to npm, which runs scripts in a shell that outlives it. */
+function npmAncestors() {
+  try {
+    const stat = readFileSync(`/proc/${process.ppid}/stat`, 'latin1');
+    const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
+    const grandparent = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
+    return /^(sh|dash|bash)$/.test(name) ? `${process.ppid} ${grandparent}` : String(process.ppid);
+  } catch {
+    return String(process.ppid);
+  }
 }

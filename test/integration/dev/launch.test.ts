@@ -73,8 +73,8 @@ test('under `npm start` the script gets SIGTERM when npm is killed by SIGKILL', 
   const script = join(temporaryFolder(), 'script.mjs');
   writeFileSync(script, STAYS);
   const npm = `
-    const args = ${JSON.stringify([join(root, 'scripts', 'run24.mjs'), script])};
-    require('child_process').spawn(process.execPath, args, { stdio: 'inherit' });`;
+    const command = ${JSON.stringify(`${process.execPath} ${join(root, 'scripts', 'run24.mjs')} ${script}; true`)};
+    require('child_process').spawn('sh', ['-c', command], { stdio: 'inherit' });`;
   const child = spawn(process.execPath, ['-e', npm], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, npm_lifecycle_event: 'start' },
