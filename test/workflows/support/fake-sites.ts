@@ -69,6 +69,8 @@ export const SETTINGS: ScheduleSettings = {
   bandwidthBytesPerSecond: null,
 };
 
+/** Stands in recorded histories instead of a process and a machine. */
+const IDENTITY = 'test';
 const NODE_A = 'na';
 const NODE_B = 'nb';
 const DISKS = ['vda', 'vdb'];
@@ -124,6 +126,7 @@ export class FakeSites {
       roles.map(role =>
         Worker.create({
           connection,
+          identity: IDENTITY,
           taskQueue: this.#queueOf(role),
           activities: this.#recorded(),
           maxHeartbeatThrottleInterval: 50,
@@ -140,7 +143,7 @@ export class FakeSites {
     });
     if (this.#client !== null) return;
     const clientConnection = await Connection.connect({ address });
-    this.#client = new Client({ connection: clientConnection });
+    this.#client = new Client({ connection: clientConnection, identity: IDENTITY });
     this.#closers.unshift(() => clientConnection.close());
   }
 

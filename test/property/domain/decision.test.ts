@@ -1,0 +1,170 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type DecisionInput, decide, MAX_SKIPPED_NAMES } from '../../../src/domain/decision.ts';
+import type { DiskView, HostView, SnapshotView } from '../../../src/domain/host-view.ts';
+
+const DISKS = ['vda', 'vdb', 'vdc'];
+
+interface Step {
+  readonly disks: readonly string[];
+  /** How each disk goes on: from its last layer, an older one, or from nothing. */
+  readonly parents: readonly number[];
+  readonly cdp: boolean;
+  readonly sizes: readonly number[];
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  disks: fc.subarray(DISKS, { minLength: 1 }),
+  parents: fc.array(fc.integer({ min: -1, max: 4 }), { minLength: 3, maxLength: 3 }),
+  cdp: fc.integer({ min: 0, max: 9 }).map(value => value === 0),
+  sizes: fc.array(fc.integer({ min: 1, max: 8 }), { minLength: 3, maxLength: 3 }),
+});
+
+/** A life of a host: snapshots whose disks go on, are reverted, appear and vanish. */
+function viewOf(steps: readonly Step[]): HostView {
+  const layers = new Map<string, number[]>(DISKS.map(disk => [disk, []]));
+  let id = 0;
+  const snapshots = steps.map(({ disks, parents, cdp, sizes }, index): SnapshotView => {
+    const views = disks.map((disk, at): DiskView => {
+      const earlier = layers.get(disk) ?? [];
+      const back = parents[at] ?? 0;
+      const parentId = back < 0 ? null : (earlier.at(-1 - back) ?? null);
+      id += 1;
+      earlier.push(id);
+      const format = cdp ? 'cdp' : 'qcow2';
+      const virtualSizeBytes = (sizes[at] ?? 1) * 65536;
+      return { disk, diskSnapshotId: id, parentId, node: 'na', path: `/${id}`, format, virtualSizeBytes };
+    });
+    const kind = cdp ? 'cdp' : 'qcow2';
+    const sequence = (index + 1) * 10;
+    return { uuid: `s${index}`, sequence, originSite: 'a', takenAtMs: sequence, kind, disks: views };
+  });
+  return { host: 'web-1', snapshots };
+}
+
+const anyUuid = fc.option(fc.integer({ min: 0, max: 14 }).map(index => `s${index}`));
+
+const input: fc.Arbitrary<DecisionInput> = fc
+  .record({
+    steps: fc.array(step, { maxLength: 12 }),
+    known: fc.integer({ min: 0, max: 9 }).map(value => value > 0),
+    prev: anyUuid,
+    unfinished: anyUuid,
+    type: fc.constantFrom('interval' as const, 'continuous' as const),
+    replicaHoldsHost: fc.boolean(),
+    replicaDoubts: fc.subarray(DISKS, { maxLength: 1 }),
+    proven: fc.subarray(DISKS, { minLength: 1 }),
+    doubted: fc.subarray(DISKS, { maxLength: 1 }),
+    prevLocked: fc.boolean(),
+  })
+  .map(made => ({
+    view: made.known ? viewOf(made.steps) : null,
+    prevLocked: made.prevLocked,
+    prevDoubts: new Map<string, string | null>([
+      ...made.proven.map((disk): [string, null] => [disk, null]),
+      ...made.doubted.map((disk): [string, string] => [disk, 'edited']),
+    ]),
+    query: {
+      fence: { scheduleUuid: 'u', generation: 1, plan: 1 },
+      replicaSite: 'b',
+      host: 'web-1',
+      type: made.type,
+      taskUuid: 'task',
+      lockType: 'remote_schedule_u',
+      prev:
+        made.prev === null
+          ? null
+          : { hostSnapshot: made.prev, taskUuid: 'prev-task', position: null, proofs: [] },
+      unfinished: made.unfinished === null ? null : { hostSnapshot: made.unfinished },
+      replicaHoldsHost: made.replicaHoldsHost,
+      replicaDoubts: made.replicaDoubts.map(disk => ({ disk, doubt: 'digest' })),
+    },
+  }));
+
+const snapshotsOf = ({ view }: DecisionInput) => view?.snapshots ?? [];
+const holds = (property: (made: DecisionInput) => void) =>
+  fc.assert(fc.property(input, property), { numRuns: 500 });
+
+describe('the decision', () => {
+  it('never throws, and the same input gives the same decision', () => {
+    holds(made => {
+      expect(decide(structuredClone(made))).toEqual(decide(made));
+    });
+  });
+
+  it('answers with a whole host snapshot of the view, every disk of it once', () => {
+    holds(made => {
+      const { target } = decide(made);
+      if (target === null) return;
+      const chosen = snapshotsOf(made).find(({ uuid }) => uuid === target.hostSnapshot);
+      expect(chosen?.kind).toBe('qcow2');
+      expect(target.disks.map(({ disk }) => disk)).toEqual(chosen?.disks.map(({ disk }) => disk));
+    });
+  });
+
+  it('takes as base only a proven disk of prev that is an ancestor, else says why not', () => {
+    holds(made => {
+      const { target } = decide(made);
+      const all = snapshotsOf(made).flatMap(({ disks }) => disks);
+      for (const choice of target?.disks ?? []) {
+        expect(choice.reason).not.toBe('');
+        if (choice.method === 'full') {
+          expect(choice.baseSnapshot).toBeNull();
+          continue;
+        }
+        const ofSnapshot = (uuid: string | null | undefined) =>
+          snapshotsOf(made)
+            .find(snapshot => snapshot.uuid === uuid)
+            ?.disks.find(({ disk }) => disk === choice.disk);
+        const base = ofSnapshot(choice.baseSnapshot);
+        expect(choice.baseSnapshot).toBe(made.query.prev?.hostSnapshot);
+        expect(made.prevDoubts.get(choice.disk)).toBeNull();
+        let at = ofSnapshot(target?.hostSnapshot);
+        while (at !== undefined && at.diskSnapshotId !== base?.diskSnapshotId) {
+          const { parentId } = at;
+          at = all.find(({ diskSnapshotId }) => diskSnapshotId === parentId);
+        }
+        expect(at).toBeDefined();
+      }
+    });
+  });
+
+  it('never goes back behind what is published', () => {
+    holds(made => {
+      const { target } = decide(made);
+      const prev = snapshotsOf(made).find(
+        ({ uuid, kind }) => uuid === made.query.prev?.hostSnapshot && kind === 'qcow2',
+      );
+      if (target !== null && prev !== undefined) expect(target.sourceSequence).toBeGreaterThan(prev.sequence);
+    });
+  });
+
+  it('answers none only when nothing is newer', () => {
+    holds(made => {
+      const decision = decide(made);
+      expect(decision.result === 'none').toBe(decision.target === null);
+      if (decision.result !== 'none') return;
+      const complete = snapshotsOf(made).filter(({ kind }) => kind === 'qcow2');
+      if (decision.waiting) expect(complete).toEqual([]);
+      else expect(complete.at(-1)?.uuid).toBe(made.query.prev?.hostSnapshot);
+      expect(decision.row).toBe(decision.waiting ? 2 : 7);
+    });
+  });
+
+  it('warns of every full once something is published', () => {
+    holds(made => {
+      const { target, warnings } = decide(made);
+      if (made.query.prev === null) return;
+      const fulls = (target?.disks ?? []).filter(({ method }) => method === 'full');
+      for (const { disk } of fulls) expect(warnings.join('\n')).toContain(`disk ${disk} is sent in full`);
+    });
+  });
+
+  it('names at most 100 passed over, all of them between prev and target', () => {
+    holds(made => {
+      const { skipped, skippedCount, target } = decide(made);
+      expect(skipped.length).toBe(Math.min(skippedCount, MAX_SKIPPED_NAMES));
+      if (skippedCount > 0) expect(skipped).not.toContain(target?.hostSnapshot);
+    });
+  });
+});
