@@ -47,6 +47,10 @@ export function connectionConfig(url: string): pg.ClientConfig {
   };
 }
 
+const ignore = (): void => {};
+/** Knex would print to standard output, which belongs to the commands; every error is thrown as well. */
+const SILENT = { warn: ignore, error: ignore, deprecate: ignore, debug: ignore } satisfies Knex.Logger;
+
 /** Opens a pool; connects at the first statement. int8 comes as checked safe integers, timestamptz as Date. */
 export function openDatabase({ url, poolMax = 10 }: DatabaseOptions): Database {
   return knex({
@@ -54,6 +58,7 @@ export function openDatabase({ url, poolMax = 10 }: DatabaseOptions): Database {
     connection: connectionConfig(url) as Knex.PgConnectionConfig,
     pool: { min: 0, max: poolMax },
     acquireConnectionTimeout: ACQUIRE_TIMEOUT_MS,
+    log: SILENT,
   });
 }
 

@@ -1,4 +1,5 @@
 /** A replica's recovery points and schedules, for its operator. Needs neither the source nor Temporal. */
+import { UUID } from '../contract/names.ts';
 import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
 import type { Cursor } from '../contract/sync.ts';
 import { type Database, guarded, inTransaction } from './database.ts';
@@ -59,6 +60,7 @@ export function createReplicaInventory(db: Database) {
 
     /** The recovery point of this UUID, null when there is none. */
     async findPoint(point: string): Promise<RecoveryPoint | null> {
+      if (!UUID.test(point)) return null;
       return (await readPoints(db, { uuid: point })).at(0) ?? null;
     },
 
@@ -130,7 +132,7 @@ async function readPoints(
        join disk_snapshots ds on ds.host_snapshot_id = hs.id
        join snapshot_storages st on st.id = ds.storage_id
        where hs.state = 'complete' and st.layout_digest is not null
-         and h.ident = coalesce(?, h.ident) and hs.uuid = coalesce(?::uuid, hs.uuid)
+         and h.ident = coalesce(?::text, h.ident) and hs.uuid = coalesce(?::uuid, hs.uuid)
        union all
        select l.disk_snapshot_id, l.depth + 1, st.id, st.base_storage_id, st.node, st.path,
               st.layout_digest, st.content_digest, st.total_bytes

@@ -1,4 +1,5 @@
 /** A source's snapshots and locks, for its operator. */
+import { UUID } from '../contract/names.ts';
 import { type Database, guarded, inTransaction, type Transaction } from './database.ts';
 import { NotForgettableError, NotInCatalogError, SnapshotLockedError } from './errors.ts';
 import { type RegisterSnapshot, registerSnapshot } from './register-snapshot.ts';
@@ -166,6 +167,7 @@ const toLock = (row: LockRow): SnapshotLock => ({
 async function forgetSnapshot(trx: Transaction, uuid: string): Promise<ForgottenSnapshot> {
   const missing = () =>
     new NotInCatalogError(`snapshot ${uuid}`, '`offsite source list` shows what is registered.');
+  if (!UUID.test(uuid)) throw missing();
   const found = await trx('host_snapshots as hs')
     .join('hosts as h', 'h.id', 'hs.host_id')
     .where({ 'hs.uuid': uuid, 'hs.state': 'complete' })

@@ -1,7 +1,7 @@
 /** The senders of a source site: noted before their first byte, asked to stop, and seen to have ended. */
 import type { Fence } from '../contract/fence.ts';
 import { ADVISORY, type Database, inTransaction, type Transaction } from './database.ts';
-import { checkFence, leaveTombstone } from './fence-rows.ts';
+import { assertLockType, checkFence, leaveTombstone } from './fence-rows.ts';
 import { CHANNELS } from './host-rows.ts';
 
 interface StoppingRow {
@@ -38,8 +38,9 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
       }),
 
     /** Leaves the tombstone and asks every sender to stop. */
-    entomb: ({ scheduleUuid }: { scheduleUuid: string }): Promise<void> =>
+    entomb: ({ scheduleUuid, lockType }: { scheduleUuid: string; lockType: string }): Promise<void> =>
       inTransaction(db, async trx => {
+        assertLockType(scheduleUuid, lockType);
         await leaveTombstone(trx, scheduleUuid);
         await askToStop(trx, 'schedule_uuid = ?', [scheduleUuid]);
       }),
