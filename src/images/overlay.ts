@@ -1,7 +1,7 @@
 /** New images for the operator: thin overlays over a replica, and full copies. Nothing is ever overwritten. */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, link, open, rename } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type ExtentMap, ExtentMapBuilder, type MapShape } from '../domain/extent-map.ts';
 import { type BackingFile, computeLayout } from './qcow2/layout.ts';
 import { copyStream, type ReadStream, writeMetadata, writeQcow2 } from './qcow2/writer.ts';
@@ -32,10 +32,7 @@ export async function createOverlay(input: OverlayInput): Promise<void> {
   const { path, backingPath, backingFormat, virtualSizeBytes, clusterSizeBytes } = input;
   const builder = new ExtentMapBuilder({ virtualSizeBytes, clusterSizeBytes });
   builder.add('hole', virtualSizeBytes);
-  const layout = computeLayout(builder.build(), {
-    name: withoutProtocol(backingPath),
-    format: backingFormat,
-  });
+  const layout = computeLayout(builder.build(), { name: backingPath, format: backingFormat });
   await createWhole(path, layout.fileSizeBytes, async file => {
     await writeMetadata(file, layout);
     await file.truncate(layout.fileSizeBytes);
@@ -124,9 +121,4 @@ async function giveName(hidden: string, path: string): Promise<void> {
     if ((await statOrNull(path)) !== null) throw new FileExistsError(path, { cause: error });
     await rename(hidden, path);
   }
-}
-
-/** QEMU takes a relative name with a colon for a protocol, unless a slash comes first. */
-function withoutProtocol(path: string): string {
-  return isAbsolute(path) || !path.includes(':') ? path : `./${path}`;
 }

@@ -2,6 +2,7 @@
 import { ExtentMap, MAX_ENCODED_BYTES } from '../../domain/extent-map.ts';
 import type { BackingFile } from '../qcow2/layout.ts';
 import { readOrNull, statOrNull, storeFile, syncDirectory } from './durable-files.ts';
+import { ReplicaFileError } from './errors.ts';
 import { type LayerPaths, layerPaths } from './names.ts';
 import { CHECKSUM_BYTES, isSealed, seal } from './record.ts';
 
@@ -32,11 +33,19 @@ export async function readMapFile(path: string): Promise<StoredLayout | null> {
   return bytes === null ? null : decodeMapFile(bytes);
 }
 
-/** Stores the layout unless it stands there already; file and directory are fsynced. */
+/**
+ * Stores the layout unless it stands there already; file and directory are fsynced.
+ * @throws {ReplicaFileError} when another layout stands there: that one's file is never opened
+ */
 export async function storeMapFile(paths: LayerPaths, layout: StoredLayout): Promise<void> {
   const bytes = encodeMapFile(layout);
   const stored = await readOrNull(paths.map);
-  if (stored === null || !stored.equals(bytes)) await storeFile(paths.map, bytes);
+  if (stored === null || !stored.equals(bytes)) {
+    if (stored !== null && decodeMapFile(stored) !== null) {
+      throw new ReplicaFileError(paths.map, 'this name belongs to another layout');
+    }
+    await storeFile(paths.map, bytes);
+  }
   await syncDirectory(paths.directory);
 }
 

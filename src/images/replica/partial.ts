@@ -20,7 +20,7 @@ import {
 } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
 import { storeMapFile } from './map-file.ts';
-import { assertNameFits, type LayerPaths, layerPaths } from './names.ts';
+import { type LayerPaths, layerPaths } from './names.ts';
 import { ProgressFile } from './progress-file.ts';
 
 /** Called after each durable step; a test that throws or dies in it shows what a crash leaves. */
@@ -29,7 +29,7 @@ export type StepHook = (step: string) => void;
 export interface OpenPartialInput {
   /** `<replica root>/<host>/<disk>`; made where it is missing. */
   readonly directory: string;
-  /** As `replicaFileName` gives it. */
+  /** As the catalog gives it: one name for one layout. */
   readonly finalName: string;
   /** The map that came, or the one that `readStoredMap` gave. */
   readonly map: ExtentMap;
@@ -74,7 +74,6 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
   const layout = computeLayout(map, backing);
   const paths = layerPaths(directory, finalName);
   const digest = mapDigest(map, createXxh128);
-  assertNameFits(finalName, { mapDigest: digest, backing });
   await makeDirectories(directory);
   if ((await statOrNull(paths.final)) !== null) return openSealed(paths, layout);
 

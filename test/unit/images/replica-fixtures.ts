@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { mapDigest } from '../../../src/domain/content-digest.ts';
 import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/domain/extent-map.ts';
 import type { BackingFile } from '../../../src/images/qcow2/layout.ts';
-import { replicaFileName } from '../../../src/images/replica/names.ts';
 import { openPartial, type StepHook } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
@@ -56,8 +55,13 @@ export function contentOf(map: ExtentMap, stream: Buffer, base: Buffer | null): 
   return content;
 }
 
-export const nameOf = (map: ExtentMap, backing: BackingFile | null = null, hostSnapshot = SNAPSHOT): string =>
-  replicaFileName({ hostSnapshot, mapDigest: mapDigest(map, createXxh128), backing });
+/** One name for one layout, as the catalog sees to it. */
+export function nameOf(map: ExtentMap, backing: BackingFile | null = null, hostSnapshot = SNAPSHOT): string {
+  const hasher = createXxh128();
+  hasher.update(mapDigest(map, createXxh128));
+  hasher.update(Buffer.from(backing?.name ?? ''));
+  return `${hostSnapshot}.${toHex(hasher.digest()).slice(0, 16)}.qcow2`;
+}
 
 export const readerOf = (stream: Buffer) => async (target: Buffer, position: number) => {
   stream.copy(target, 0, position, position + target.length);

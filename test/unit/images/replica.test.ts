@@ -120,11 +120,13 @@ describe('a partial replica file', () => {
       await young.write(stream.subarray(0, 2 * MIB), 0);
       expect(await young.flush()).toBe(2 * MIB);
       expect(await old.flush()).toBe(MIB);
+      await old.write(stream.subarray(MIB, MIB + 500), MIB);
+      expect(await old.flush()).toBe(MIB + 500);
       expect(await durableBytes(dir)).toBe(2 * MIB);
       await young.write(stream.subarray(2 * MIB), 2 * MIB);
       const contentDigest = toHex(await young.finish());
       await sealPartial({ directory: dir, finalName, contentDigest });
-      await old.write(stream.subarray(MIB, MIB + 1000), MIB);
+      await old.write(stream.subarray(MIB + 500, MIB + 1000), MIB + 500);
       await old.flush();
       await old.close();
       await young.close();
@@ -162,6 +164,8 @@ describe('a partial replica file', () => {
 
   it('never opens a file of another layout', async () => {
     await withMemoryDir(async dir => {
+      await receiveSome(dir);
+      const before = await filesOf(dir);
       const other = mapOf(4 * MIB, 65536, [['data', 1]]);
       const backing = { name: 'base.qcow2', format: 'qcow2' } as const;
       for (const layout of [
@@ -172,9 +176,17 @@ describe('a partial replica file', () => {
           code: 'ReplicaFileInvalid',
         });
       }
-      expect((await filesOf(dir)).size).toBe(0);
+      expect(await filesOf(dir)).toEqual(before);
     });
   });
+
+  it.each(['', 'vda.qcow2', `../${finalName}`, `${finalName}.partial`])('refuses the final name "%s"', name =>
+    withMemoryDir(async dir => {
+      const open = openPartial({ directory: dir, finalName: name, map, backing: null });
+      await expect(open).rejects.toMatchObject({ code: 'ReplicaFileInvalid' });
+      expect((await filesOf(dir)).size).toBe(0);
+    }),
+  );
 
   it('starts anew after both sites disagreed on a stream that came whole', async () => {
     await withMemoryDir(async dir => {
