@@ -3,7 +3,7 @@ import { OffsiteError } from '../../domain/errors.ts';
 import { formatSize } from '../../lib/sizes.ts';
 import type { CommandContext } from '../command-context.ts';
 import { LiveArea } from '../render/live-area.ts';
-import { retryText } from '../render/schedule.ts';
+import { lackOf, retryText } from '../render/schedule.ts';
 import { printable } from '../render/table.ts';
 import { TaskBars } from '../render/task-bars.ts';
 import { renderSpan, renderTime } from '../render/times.ts';
@@ -123,11 +123,12 @@ const nextRunText = (iso: string, nowMs: number | null): string =>
   nowMs === null ? iso : renderTime(iso, nowMs);
 
 function notes({ unreachable, retry, waits, lastTask }: ScheduleJson): string[] {
+  const lack = lackOf(lastTask);
   return [
     ...(unreachable === null ? [] : [unreachable]),
     ...(retry === null ? [] : [`retries: ${retryText(retry)}`]),
     ...waits.map(wait => `waits: ${wait}`),
-    ...(lastTask?.reason ? [lastTask.reason] : []),
+    ...(lack === null ? [] : [lack]),
     ...(lastTask?.warnings ?? []).map(warning => `warning: ${warning}`),
   ].map(note => `  ${printable(note)}`);
 }

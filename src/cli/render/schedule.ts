@@ -51,6 +51,7 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     ['retries', json.retry === null ? null : retryText(json.retry)],
     ...json.waits.map(wait => ['waits', wait] as const),
     [task?.outcome === null ? 'task' : 'last task', task === null ? null : taskText(task, json.step, nowMs)],
+    ['because', task?.reason ?? null],
     ...(task?.warnings ?? []).map(warning => ['warning', warning] as const),
   ]);
   if (task === null || task.disks.length === 0) return facts;
@@ -98,9 +99,8 @@ function behindOf({ behindMs, rpoMs, rpoMet }: ScheduleJson): string | null {
 }
 
 function taskText(task: TaskJson, step: string | null, nowMs: number): string {
-  const reason = task.reason === null ? '' : `: ${task.reason}`;
   if (task.outcome === null) return `${task.taskUuid}, running${step === null ? '' : `: ${step}`}`;
-  return `${task.outcome}${reason}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
+  return `${task.outcome}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
 }
 
 const outcomeOf = (task: TaskJson | null): string => (task === null ? '-' : (task.outcome ?? 'running'));
@@ -108,5 +108,11 @@ const outcomeOf = (task: TaskJson | null): string => (task === null ? '-' : (tas
 function noteOf({ unreachable, retry, waits, lastTask }: ScheduleJson): string {
   if (unreachable !== null) return unreachable;
   if (retry !== null) return retryText(retry);
-  return waits[0] ?? lastTask?.reason ?? '';
+  return waits[0] ?? lackOf(lastTask) ?? '';
+}
+
+/** Why a task ended without a recovery point, or what it waits for; null when all went well. */
+export function lackOf(task: TaskJson | null): string | null {
+  if (task === null || task.outcome === 'published' || task.outcome === 'upToDate') return null;
+  return task.reason;
 }
