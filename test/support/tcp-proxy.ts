@@ -50,7 +50,8 @@ class CountingProxy implements TcpProxy {
 
   constructor(target: { host: string; port: number }) {
     this.#target = target;
-    this.#server = createServer(client => this.#accept(client));
+    // Half-open, so that an end passes on its own and what still flows the other way is not lost.
+    this.#server = createServer({ allowHalfOpen: true }, client => this.#accept(client));
   }
 
   get port(): number {
@@ -110,7 +111,8 @@ class CountingProxy implements TcpProxy {
       return;
     }
     this.connections += 1;
-    const server = connect(this.#target.port, this.#target.host);
+    const { host, port } = this.#target;
+    const server = connect({ host, port, allowHalfOpen: true });
     const pipe = new Pipe(client, server, {
       delayMs: () => this.#delayMs,
       pass: (direction, sizeBytes) => this.#pass(direction, sizeBytes),
@@ -192,10 +194,11 @@ class Pipe {
       });
     });
     from.on('end', () => inOrder(() => void to.end()));
-    from.on('error', () => to.resetAndDestroy());
+    // What was read before the reset still passes, as it would without a proxy.
+    from.on('error', () => inOrder(() => void to.resetAndDestroy()));
     from.on('close', () => {
       inOrder(() => void to.destroySoon());
-      this.#rules.onClose();
+      if (to.closed) this.#rules.onClose();
     });
   }
 
