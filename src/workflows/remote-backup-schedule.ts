@@ -27,6 +27,7 @@ import {
 } from '../contract/schedule.ts';
 import type { TaskResult } from '../contract/workflows.ts';
 import * as life from '../domain/schedule-state.ts';
+import { settingsFaults, specFaults } from '../domain/settings.ts';
 import { replicaCatalog, replicaCleanUp, sourceStops } from './activity-proxies.ts';
 import { failureCode, failureReason } from './failure-codes.ts';
 import { remoteBackupTask } from './remote-backup-task.ts';
@@ -100,6 +101,8 @@ class Schedule {
   async register(): Promise<void> {
     if (this.#state.registered) return;
     const { settings, paused } = this.#state;
+    const faults = [...specFaults(this.#spec), ...settingsFaults(settings)];
+    if (faults.length > 0) throw ApplicationFailure.nonRetryable(faults.join('; '), 'InvalidInput');
     try {
       const record = await this.#catalog('register the schedule').registerSchedule({
         spec: this.#spec,

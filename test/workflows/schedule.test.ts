@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { allBut, FakeSites, failure, hangUntilCancelled, until } from './support/fake-sites.ts';
+import { allBut, FakeSites, failure, hangUntilCancelled, SETTINGS, until } from './support/fake-sites.ts';
 
 let sites: FakeSites;
 beforeEach(() => {
@@ -173,6 +173,13 @@ describe('a schedule', () => {
     await expect(sites.handle.result()).rejects.toMatchObject({
       cause: { type: 'ScheduleConflict', message: 'host web-1 has the schedule weekly already' },
     });
+  });
+
+  it('refuses settings that no command line would let through', async () => {
+    await sites.start(['replica']);
+    await sites.startSchedule({ state: { settings: { ...SETTINGS, everyMs: 10 } } });
+    await expect(sites.handle.result()).rejects.toMatchObject({ cause: { type: 'InvalidInput' } });
+    expect(sites.calls).toEqual([]);
   });
 
   it('goes on after the workflow of a task was terminated', async () => {
