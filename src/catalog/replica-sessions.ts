@@ -65,12 +65,16 @@ export function createSessionRows(db: Database) {
           plan: epoch.plan,
           open_count: epoch.openCount,
           sender_fingerprint: input.senderFingerprint,
-          state: known?.state === 'received' ? 'received' : 'open',
         };
+        // The schedule's row is locked, so nobody inserts between the look and the write.
+        if (known === null) {
+          await trx('receiver_sessions').insert({ disk_task_uuid: diskTaskUuid, state: 'open', ...opened });
+          return;
+        }
+        const state = known.state === 'received' ? 'received' : 'open';
         await trx('receiver_sessions')
-          .insert({ disk_task_uuid: diskTaskUuid, ...opened })
-          .onConflict('disk_task_uuid')
-          .merge({ ...opened, opened_at: trx.fn.now() });
+          .where({ disk_task_uuid: diskTaskUuid })
+          .update({ ...opened, state, opened_at: trx.fn.now() });
       }),
 
     /** No hello of the schedule is admitted any more. @returns the disk tasks whose connections are to be cut */
