@@ -111,4 +111,3 @@ async function receivedUnlessClosed(catalog: ReplicaCatalog, { diskTaskUuid, epo
   if (compareEpochs(session.epoch, epoch) !== 0) throw new ReopenNeededError('a newer receiver was opened');
   return null;
 }
-

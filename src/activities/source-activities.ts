@@ -5,10 +5,17 @@ import type {
   SourceControlActivities,
   SourceTransferActivities,
 } from '../contract/source-activities.ts';
+import type { TransferProgress } from '../contract/transfer.ts';
 import { PlanBrokenError, SupersededError } from '../domain/errors.ts';
 import { heartbeating, sleepUnlessCancelled } from './heartbeat.ts';
+import type {
+  DiskSender,
+  RunningSenders,
+  SourceAccess,
+  SourceCatalog,
+  SourceImages,
+} from './source-ports.ts';
 import { decideSync } from './sync-decision.ts';
-import type { DiskSender, RunningSenders, SourceAccess, SourceCatalog, SourceImages } from './source-ports.ts';
 
 export interface SourcePorts {
   readonly node: string;
@@ -75,7 +82,9 @@ export function createSourceActivities(
       await access.assertReceiver(input.replicaSite, input.receiver);
       const layers = await catalog.findSource(input);
       if (layers === null) {
-        throw new PlanBrokenError(`disk ${input.disk} of snapshot ${input.hostSnapshot} is no longer in the catalog`);
+        throw new PlanBrokenError(
+          `disk ${input.disk} of snapshot ${input.hostSnapshot} is no longer in the catalog`,
+        );
       }
       const { diskTaskUuid } = input;
       const stop = new AbortController();
@@ -83,7 +92,8 @@ export function createSourceActivities(
       try {
         await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
         const context = Context.current();
-        return await heartbeating({ diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' }, beat =>
+        const first: TransferProgress = { diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' };
+        return await heartbeating(first, beat =>
           ports.sender.send(input, layers, {
             signal: AbortSignal.any([context.cancellationSignal, stop.signal]),
             attempt: context.info.attempt * ATTEMPTS_PER_ACTIVITY,

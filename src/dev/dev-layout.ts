@@ -2,8 +2,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { SiteConfig, SiteConfigFile } from '../config/site-config.ts';
 import { loadConfig } from '../config/load-config.ts';
+import type { SiteConfig, SiteConfigFile } from '../config/site-config.ts';
 import { writeConfig } from '../config/write-config.ts';
 import { choosePorts } from './ports.ts';
 import { postgresUrl } from './postgres-server.ts';
@@ -44,7 +44,11 @@ export interface DevSites {
 }
 
 /** Writes DIR/site-a.yaml and DIR/site-b.yaml. The database must have made its password already. */
-export function writeDevConfigs(dataDir: string, ports: DevPorts, imageRoots: readonly string[]): DevSites {
+export async function writeDevConfigs(
+  dataDir: string,
+  ports: DevPorts,
+  imageRoots: readonly string[],
+): Promise<DevSites> {
   const webUiUrl = `http://127.0.0.1:${ports.temporalUi}`;
   const receiver = `127.0.0.1:${ports.receiver}`;
   const common = (site: string) => ({
@@ -57,14 +61,17 @@ export function writeDevConfigs(dataDir: string, ports: DevPorts, imageRoots: re
   });
   const a: SiteConfigFile = {
     ...common('a'),
-    source: { imageRoots: [...imageRoots], replicaSites: [{ site: 'b', hosts: ['*'], endpoints: [receiver] }] },
+    source: {
+      imageRoots: [...imageRoots],
+      replicaSites: [{ site: 'b', hosts: ['*'], endpoints: [receiver] }],
+    },
   };
   const b: SiteConfigFile = { ...common('b'), replica: { listen: receiver } };
   const aPath = join(dataDir, 'site-a.yaml');
   const bPath = join(dataDir, 'site-b.yaml');
-  writeConfig(aPath, a);
-  writeConfig(bPath, b);
-  return { a: loadConfig(aPath), b: loadConfig(bPath), aPath, bPath, webUiUrl };
+  await writeConfig(aPath, a);
+  await writeConfig(bPath, b);
+  return { a: await loadConfig(aPath), b: await loadConfig(bPath), aPath, bPath, webUiUrl };
 }
 
 export const workerServices = ({ aPath, bPath }: DevSites): readonly ServiceSpec[] => {

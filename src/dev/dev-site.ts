@@ -1,10 +1,10 @@
 /** Everything on one machine: both sites, the database and Temporal, and the main job as a demonstration. */
 import { join } from 'node:path';
-import { findTemporalCli } from './temporal-cli.ts';
-import { databaseServices, devPorts, type DevSites, workerServices, writeDevConfigs } from './dev-layout.ts';
-import { runMainJob } from './main-job.ts';
+import { type DevSites, databaseServices, devPorts, workerServices, writeDevConfigs } from './dev-layout.ts';
 import type { DevOutput } from './dev-output.ts';
-import { startSupervisor, type Supervisor } from './supervisor.ts';
+import { runMainJob } from './main-job.ts';
+import { type Supervisor, startSupervisor } from './supervisor.ts';
+import { findTemporalCli } from './temporal-cli.ts';
 
 /** The options of `offsite dev`; src/cli/ports.ts has the same shape. */
 export interface DevOptions {
@@ -29,8 +29,9 @@ export async function runDev(options: DevOptions, output: DevOutput): Promise<nu
   const ended = new Promise<'ended'>(resolve => supervisor.onExit(() => resolve('ended')));
   try {
     // An operator's own machine: unless narrowed, site a reads images wherever this user may.
-    const roots = options.imageRoots.length > 0 ? [join(options.dataDir, 'demo'), ...options.imageRoots] : ['/'];
-    const sites = writeDevConfigs(supervisor.dataDir, ports, roots);
+    const roots =
+      options.imageRoots.length > 0 ? [join(options.dataDir, 'demo'), ...options.imageRoots] : ['/'];
+    const sites = await writeDevConfigs(supervisor.dataDir, ports, roots);
     await supervisor.start(workerServices(sites));
     const done = await untilStopped(options.signal, ended, () => serve(options, sites, supervisor, output));
     return done;

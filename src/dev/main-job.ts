@@ -1,23 +1,23 @@
 /** Offsite's main job, on real input: a host's snapshots at site a become recovery points at site b. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { CONTRACT_VERSION } from '../contract/names.ts';
-import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
+import type { ScheduleSettings, ScheduleSpec, TaskSummary } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
-import { createOrchestrator } from '../orchestration/temporal-orchestrator.ts';
 import type { Orchestrator, ScheduleRef } from '../orchestration/orchestrator.ts';
+import { createOrchestrator } from '../orchestration/temporal-orchestrator.ts';
 import { openReplicaInventory, openSourceInventory } from '../sites/cli-services.ts';
 import { createDemoSnapshot } from './demo-host.ts';
 import type { DevSites } from './dev-layout.ts';
 import type { DevOutput } from './dev-output.ts';
 import { verifyReplica } from './verify.ts';
 
-const PACKAGE_ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const EVERY_MS = 15 * 60_000;
 const POLL_MS = 250;
+const WORKER_ATTEMPTS = 6;
 
 const SETTINGS: ScheduleSettings = {
   type: 'interval',
@@ -55,7 +55,7 @@ export async function runMainJob(
       const disks = await snapshot();
       const imported = await source.importSnapshot({ host: job.host, disks, takenAt: null });
       output.imported(imported);
-      const ref = await scheduleOf(orchestrator, sites, job.host);
+      const ref = await runSchedule(orchestrator, sites, job.host, options.signal);
       const task = await untilPublished(orchestrator, ref, imported.snapshot, options.signal, output);
       output.finished(task);
     }
@@ -68,37 +68,68 @@ export async function runMainJob(
 /** The demonstration's host: the first start makes a full copy and an increment, a later one goes on. */
 function demoHost({ dataDir }: MainJobOptions): Job {
   const directory = join(dataDir, 'demo');
-  const made = existsSync(directory) ? readdirSync(directory).filter(name => /^vda-\d+\.qcow2$/.test(name)).length : 0;
+  const made = existsSync(directory)
+    ? readdirSync(directory).filter(name => /^vda-\d+\.qcow2$/.test(name)).length
+    : 0;
   const numbers = made === 0 ? [1, 2] : [made + 1];
   return {
     host: 'demo-host',
     snapshots: numbers.map(number => async () => {
-      const snapshot = await createDemoSnapshot({ directory, number, repositoryRoot: PACKAGE_ROOT });
+      const snapshot = await createDemoSnapshot({ directory, number, repositoryRoot: packageRoot() });
       return snapshot.disks;
     }),
   };
+}
+
+/** The folder of this package, from wherever its build lies. */
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const above = dirname(folder);
+    if (above === folder) throw new OffsiteError('PackageMissing', 'no package.json above the program');
+    folder = above;
+  }
+  return folder;
 }
 
 function ownHost({ disks }: MainJobOptions): Job {
   return { host: 'my-host', snapshots: [async () => disks] };
 }
 
-async function scheduleOf(orchestrator: Orchestrator, sites: DevSites, host: string): Promise<ScheduleRef> {
-  const ref = { replicaSite: sites.b.site, name: host };
-  await orchestrator.startSchedule(
-    {
-      contractVersion: CONTRACT_VERSION,
-      uuid: randomUUID(),
-      name: host,
-      replicaSite: sites.b.site,
-      sourceSite: sites.a.site,
-      host,
-    },
-    SETTINGS,
-    { paused: false },
+/** Creates the host's schedule, whose first run is due at once, or asks the one that is there to run now. */
+async function runSchedule(
+  orchestrator: Orchestrator,
+  sites: DevSites,
+  host: string,
+  signal: AbortSignal,
+): Promise<ScheduleRef> {
+  const spec: ScheduleSpec = {
+    contractVersion: CONTRACT_VERSION,
+    uuid: randomUUID(),
+    name: host,
+    replicaSite: sites.b.site,
+    sourceSite: sites.a.site,
+    host,
+  };
+  const ref = { replicaSite: spec.replicaSite, name: spec.name };
+  const started = await onceWorkersAnswer(signal, () =>
+    orchestrator.startSchedule(spec, SETTINGS, { paused: false }),
   );
-  await orchestrator.request(ref, 'runNow');
+  if (!started.created) await onceWorkersAnswer(signal, () => orchestrator.request(ref, 'runNow'));
   return ref;
+}
+
+/** The workers have just been started: the first question may come before they poll. */
+async function onceWorkersAnswer<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await ask();
+    } catch (error) {
+      const isEarly = error instanceof OffsiteError && error.code === 'WorkerUnreachable';
+      if (!isEarly || attempt === WORKER_ATTEMPTS) throw error;
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  }
 }
 
 /** Follows the schedule until its newest task has published the snapshot, or has found nothing newer. */
@@ -114,7 +145,8 @@ async function untilPublished(
     const view = await orchestrator.status(ref);
     const task = view.reachable ? view.status.lastTask : null;
     if (task?.outcome === 'published' && task.hostSnapshot === snapshot) return task;
-    if (task?.outcome === 'upToDate' && (view.reachable ? view.status.runningTask : null) === null) return task;
+    if (task?.outcome === 'upToDate' && (view.reachable ? view.status.runningTask : null) === null)
+      return task;
     output.progress(await orchestrator.progress(ref));
     await sleep(POLL_MS, undefined, { signal });
   }

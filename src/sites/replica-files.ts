@@ -18,7 +18,11 @@ export function createReplicaFiles(parts: { catalog: ReplicaCatalog; replicaRoot
     async seal(diskTaskUuid, { contentDigest }) {
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) throw new PlanBrokenError(`disk task ${diskTaskUuid} has no layout`);
-      await sealPartial({ ...layout, contentDigest });
+      await sealPartial({
+        directory: layout.directory,
+        finalName: layout.finalName,
+        contentDigest,
+      });
       return { path: join(layout.directory, layout.finalName) };
     },
     async remove(paths) {

@@ -37,7 +37,7 @@ export async function createReplicaSite(parts: {
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: createSessionDirectory({ catalog, replicaRoot }),
+    directory: createSessionDirectory(catalog),
     log,
   });
   await receiver.start();

@@ -63,8 +63,7 @@ export function createSourceAccess(rules: readonly ReplicaSiteRule[], pins: PinS
       if (rule === undefined || (rule.endpoints !== undefined && !rule.endpoints.includes(endpoint))) {
         throw new EndpointNotAllowedError(replicaSite, endpoint);
       }
-      const accepted =
-        rule.fingerprints ?? [await pins.pinReceiver({ replicaSite, endpoint, fingerprint })];
+      const accepted = rule.fingerprints ?? [await pins.pinReceiver({ replicaSite, endpoint, fingerprint })];
       if (!accepted.includes(fingerprint)) {
         throw new FingerprintMismatchError(replicaSite, endpoint, fingerprint);
       }

@@ -46,8 +46,18 @@ export async function createSourceSite(parts: {
   return {
     queues: [
       { taskQueue: sourceQueue(site), activities: catalogActivities, workflows: false, slots: CATALOG_SLOTS },
-      { taskQueue: controlQueue(site, node), activities: { stopSender }, workflows: false, slots: CONTROL_SLOTS },
-      { taskQueue: transferQueue(site, node), activities: { sendDisk }, workflows: false, slots: TRANSFER_SLOTS },
+      {
+        taskQueue: controlQueue(site, node),
+        activities: { stopSender },
+        workflows: false,
+        slots: CONTROL_SLOTS,
+      },
+      {
+        taskQueue: transferQueue(site, node),
+        activities: { sendDisk },
+        workflows: false,
+        slots: TRANSFER_SLOTS,
+      },
     ],
     facts: [
       { name: 'source of', value: replicaSites.map(rule => rule.site).join(', ') || 'no site yet' },

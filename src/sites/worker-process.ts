@@ -2,13 +2,19 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
-import { FailureInterceptor } from './failure-interceptor.ts';
+import {
+  DefaultLogger,
+  NativeConnection,
+  type NativeConnectionOptions,
+  Runtime,
+  Worker,
+} from '@temporalio/worker';
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { temporalTarget } from '../orchestration/temporal-connection.ts';
 import { loadIdentity } from '../transfer/identity.ts';
+import { FailureInterceptor } from './failure-interceptor.ts';
 import { createReplicaSite } from './replica-site.ts';
 import { mergeQueues, type QueueService, type Role } from './role.ts';
 import { createSourceSite } from './source-site.ts';
@@ -41,7 +47,7 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
   bridgeTemporalLogs(log);
   const target = temporalTarget(config.temporal);
   const connection = await patiently('Temporal', log, signal, () =>
-    NativeConnection.connect(target.connectionOptions),
+    NativeConnection.connect(target.connectionOptions as NativeConnectionOptions),
   );
   const workers = await Promise.all(
     mergeQueues(roles.flatMap(role => role.queues)).map(service =>

@@ -9,7 +9,7 @@ import { inject } from 'vitest';
 import { writeConfig } from '../../src/config/write-config.ts';
 import { chooseFreePorts } from '../../src/dev/ports.ts';
 import { postgresUrl } from '../../src/dev/postgres-server.ts';
-import { startSupervisor, type Supervisor } from '../../src/dev/supervisor.ts';
+import { type Supervisor, startSupervisor } from '../../src/dev/supervisor.ts';
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts';
 
 const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
@@ -38,7 +38,9 @@ export interface TwoSites {
 }
 
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
-export async function startTwoSites(options: { replicaRoot?: string; hosts?: string[] } = {}): Promise<TwoSites> {
+export async function startTwoSites(
+  options: { replicaRoot?: string; hosts?: string[] } = {},
+): Promise<TwoSites> {
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
   const imageDir = join(dataDir, 'images');
   mkdirSync(imageDir);
@@ -74,14 +76,14 @@ export async function startTwoSites(options: { replicaRoot?: string; hosts?: str
     database: { url: databaseUrl[site] },
     temporal: { address },
   });
-  writeConfig(configPath.a, {
+  await writeConfig(configPath.a, {
     ...common('a'),
     source: {
       imageRoots: [imageDir],
       replicaSites: [{ site: 'b', hosts: options.hosts ?? ['*'], endpoints: [`127.0.0.1:${proxy.port}`] }],
     },
   });
-  writeConfig(configPath.b, {
+  await writeConfig(configPath.b, {
     ...common('b'),
     replica: {
       listen: `127.0.0.1:${receiver}`,

@@ -1,0 +1,108 @@
+/** The replica's recovery points for its operator: needs neither A nor Temporal. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { migrate, openDatabase } from '../catalog/database.ts';
+import { createReplicaInventory, type PointDisk, type RecoveryPoint } from '../catalog/replica-inventory.ts';
+import type { SiteConfig } from '../config/site-config.ts';
+import { OffsiteError } from '../domain/errors.ts';
+import { openLayerSource } from '../images/layer-source.ts';
+import { createOverlay, writeImage } from '../images/overlay.ts';
+import { proveChain } from '../images/proof.ts';
+import { replicaDirectoryOf } from './replica-site.ts';
+
+const OVERLAY_CLUSTER_BYTES = 64 * 1024;
+
+export class PointUnknownError extends OffsiteError {
+  constructor(host: string, point: string | null) {
+    super(
+      'PointUnknown',
+      point === null
+        ? `host ${host} has no recovery point here`
+        : `host ${host} has no recovery point ${point}`,
+      `'offsite replica list ${host}' shows what there is.`,
+    );
+  }
+}
+
+interface RecoverRequest {
+  readonly host: string;
+  readonly point: string | null;
+  readonly directory: string;
+  readonly format: 'overlay' | 'qcow2' | 'raw';
+}
+
+/** Opens catalog B. @throws {DatabaseUnreachableError} */
+export async function openReplicaInventory(config: SiteConfig) {
+  if (config.replica === undefined) {
+    throw new OffsiteError(
+      'RoleMissing',
+      `site ${config.site} is no replica: its configuration has no 'replica' section`,
+      "Name site B's configuration with --config.",
+    );
+  }
+  const db = openDatabase({ url: config.database.url, poolMax: 2 });
+  try {
+    await migrate(db);
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+  const inventory = createReplicaInventory(db);
+  const replicaRoot = replicaDirectoryOf(config);
+  return {
+    listPoints: async (filter: { host: string | null }) => (await inventory.listPoints(filter)).map(toListed),
+    async recover({ host, point, directory, format }: RecoverRequest) {
+      const found = point === null ? await inventory.newestPoint(host) : await inventory.findPoint(point);
+      if (found === null || found.host !== host) throw new PointUnknownError(host, point);
+      await mkdir(directory, { recursive: true });
+      const disks = [];
+      for (const disk of found.disks) {
+        const path = join(directory, `${disk.disk}.${format === 'raw' ? 'raw' : 'qcow2'}`);
+        await (format === 'overlay' ? overlayOf(disk, path) : copyOf(disk, path, format, replicaRoot));
+        disks.push({
+          disk: disk.disk,
+          path,
+          format: format === 'raw' ? ('raw' as const) : ('qcow2' as const),
+          backing: format === 'overlay' ? disk.path : null,
+        });
+      }
+      return { host, point: found.point, takenAt: new Date(found.takenAtMs).toISOString(), disks };
+    },
+    close: () => db.destroy(),
+  };
+}
+
+const overlayOf = (disk: PointDisk, path: string): Promise<void> =>
+  createOverlay({
+    path,
+    backingPath: disk.path,
+    backingFormat: 'qcow2',
+    virtualSizeBytes: disk.virtualSizeBytes,
+    clusterSizeBytes: OVERLAY_CLUSTER_BYTES,
+  });
+
+async function copyOf(disk: PointDisk, path: string, format: 'qcow2' | 'raw', root: string): Promise<void> {
+  const imageRoots = [root];
+  const proof = await proveChain(disk.path, { imageRoots });
+  const source = await openLayerSource({ topPath: disk.path, basePath: null, imageRoots, proof });
+  try {
+    await writeImage({
+      path,
+      format,
+      map: source.map,
+      readStream: (target, position) => source.readStream(target, position),
+    });
+    await source.assertUnchanged();
+  } finally {
+    await source.close();
+  }
+}
+
+const toListed = ({ host, point, sequence, takenAtMs, publishedAtMs, disks }: RecoveryPoint) => ({
+  host,
+  point,
+  sequence,
+  takenAt: new Date(takenAtMs).toISOString(),
+  publishedAt: new Date(publishedAtMs).toISOString(),
+  disks: disks.map(({ disk, path, virtualSizeBytes }) => ({ disk, path, virtualSizeBytes })),
+});

@@ -1,0 +1,114 @@
+/** The source's snapshots for its operator: what is imported is opened and proven to be readable first. */
+import { randomUUID } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { migrate, openDatabase } from '../catalog/database.ts';
+import type { RegisterDisk } from '../catalog/register-snapshot.ts';
+import { createSourceInventory, type SourceSnapshot } from '../catalog/source-inventory.ts';
+import type { SiteConfig } from '../config/site-config.ts';
+import { OffsiteError } from '../domain/errors.ts';
+import { openChain } from '../images/chain.ts';
+
+interface DiskPath {
+  readonly disk: string;
+  readonly path: string;
+}
+
+class NotASourceError extends OffsiteError {
+  constructor(site: string) {
+    super(
+      'RoleMissing',
+      `site ${site} is no source: its configuration has no 'source' section`,
+      "Name site A's configuration with --config.",
+    );
+  }
+}
+
+/** Opens catalog A. @throws {DatabaseUnreachableError} */
+export async function openSourceInventory(config: SiteConfig) {
+  const { source } = config;
+  if (source === undefined) throw new NotASourceError(config.site);
+  const db = openDatabase({ url: config.database.url, poolMax: 2 });
+  try {
+    await migrate(db);
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+  const inventory = createSourceInventory(db);
+  return {
+    async importSnapshot(request: { host: string; disks: readonly DiskPath[]; takenAt: string | null }) {
+      const warnings: string[] = [];
+      const disks: RegisterDisk[] = [];
+      for (const disk of request.disks) {
+        const opened = await inspect(disk, config.node, source.imageRoots);
+        disks.push(opened.disk);
+        warnings.push(...opened.warnings);
+      }
+      const snapshot = await inventory.registerHostSnapshot({
+        host: request.host,
+        uuid: randomUUID(),
+        originSite: config.site,
+        takenAtMs: request.takenAt === null ? await newestChange(request.disks) : Date.parse(request.takenAt),
+        disks,
+      });
+      return { ...toListed(snapshot), created: snapshot.created, warnings };
+    },
+    listSnapshots: async (filter: { host: string | null }) =>
+      (await inventory.listSnapshots(filter)).map(toListed),
+    listLocks: async () =>
+      (await inventory.listLocks()).map(({ host, snapshot, lockType, taskUuid, lockedAtMs }) => ({
+        host,
+        snapshot,
+        lockType,
+        taskUuid,
+        lockedAt: new Date(lockedAtMs).toISOString(),
+      })),
+    forget: (snapshot: string) => inventory.forget(snapshot),
+    close: () => db.destroy(),
+  };
+}
+
+/** Opens the whole chain as hostile input: what cannot be sent is refused here and not at the first run. */
+async function inspect(
+  { disk, path }: DiskPath,
+  node: string,
+  imageRoots: readonly string[],
+): Promise<{ disk: RegisterDisk; warnings: readonly string[] }> {
+  const chain = await openChain(path, { imageRoots });
+  try {
+    const [top, ...beneath] = chain.layers.map(({ realPath, identity }) => ({
+      path: realPath,
+      device: identity.device,
+      inode: identity.inode,
+    }));
+    if (top === undefined) throw new OffsiteError('InvalidInput', `${path} has no layers`);
+    return {
+      disk: {
+        ...top,
+        disk,
+        node,
+        format: 'qcow2',
+        virtualSizeBytes: chain.virtualSizeBytes,
+        chain: beneath,
+      },
+      warnings: chain.warnings,
+    };
+  } finally {
+    await chain.close();
+  }
+}
+
+/** A frozen layer's last change is the nearest to when the snapshot was taken. */
+async function newestChange(disks: readonly DiskPath[]): Promise<number> {
+  const times = await Promise.all(disks.map(async ({ path }) => (await stat(path)).mtimeMs));
+  return Math.floor(Math.max(...times));
+}
+
+const toListed = ({ host, snapshot, sequence, takenAtMs, kind, disks }: SourceSnapshot) => ({
+  host,
+  snapshot,
+  sequence,
+  takenAt: new Date(takenAtMs).toISOString(),
+  kind,
+  disks: disks.map(({ disk, path, virtualSizeBytes }) => ({ disk, path, virtualSizeBytes })),
+});
