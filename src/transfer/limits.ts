@@ -4,8 +4,8 @@ const MIB = 1024 * 1024;
 
 /** The most data bytes of one DATA frame, and the most map bytes of one MAP frame. */
 export const MAX_PIECE_BYTES = MIB;
-/** The most payload of any frame that a sender may send after its hello. */
-export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 64;
+/** The most payload of any frame that a sender may send after its hello: a position and a piece. */
+export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 8;
 /** The most payload of a hello, and of any frame of a receiver. */
 export const MAX_CONTROL_PAYLOAD_BYTES = 4096;
 
