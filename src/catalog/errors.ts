@@ -114,10 +114,6 @@ export function isUnreachable(error: unknown): boolean {
 export const isTransient = (error: unknown): boolean =>
   error instanceof Error && ['40001', '40P01'].includes((error as PostgresError).code ?? '');
 
-/** The name of the constraint that refused a row, null for other errors. */
-export const violatedConstraint = (error: unknown): string | null =>
-  error instanceof Error ? ((error as PostgresError).constraint ?? null) : null;
-
 /** Turns what the driver throws into an {@link OffsiteError}; typed errors pass through. */
 export function toCatalogError(error: unknown): OffsiteError {
   if (error instanceof OffsiteError) return error;

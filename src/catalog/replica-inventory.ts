@@ -97,8 +97,6 @@ export function createReplicaInventory(db: Database) {
   });
 }
 
-export type ReplicaInventory = ReturnType<typeof createReplicaInventory>;
-
 interface LayerRow {
   readonly host: string;
   readonly point: string;

@@ -86,8 +86,6 @@ export function createSourceInventory(db: Database) {
   });
 }
 
-export type SourceInventory = ReturnType<typeof createSourceInventory>;
-
 interface SnapshotRow extends SnapshotDisk {
   readonly host: string;
   readonly snapshot: string;
