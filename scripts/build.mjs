@@ -1,6 +1,6 @@
 /**
- * Builds src/ into dist/. Each build is a folder of its own under .cache/build/, named by its sources, and dist
- * is a link to the newest: it changes in one step, and a process that runs keeps the build it started with.
+ * Builds src/ into dist/. Each build is a folder of its own, .dist-ID, named by its sources, and dist is a link
+ * to the newest: it changes in one step, and a process that runs keeps the build it started with.
  * With --copy dist is a folder instead, for `npm pack`, which leaves links out.
  */
 import { spawnSync } from 'node:child_process';
@@ -30,16 +30,17 @@ const BUNDLE = 'workflow-bundle.js';
 const BUNDLE_INPUTS = ['workflows', 'contract', 'domain'];
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const buildsDir = join(root, '.cache', 'build');
-const stageDir = join(buildsDir, 'stage');
+const buildPrefix = '.dist-';
+const stageDir = join(root, `${buildPrefix}stage`);
+const cacheDir = join(root, '.cache', 'build');
 const dist = join(root, 'dist');
 
 async function main() {
   const id = sourcesId(root);
-  const target = join(buildsDir, id);
-  mkdirSync(buildsDir, { recursive: true });
+  const target = join(root, `${buildPrefix}${id}`);
+  mkdirSync(cacheDir, { recursive: true });
   await withLock(
-    join(buildsDir, 'lock'),
+    join(cacheDir, 'lock'),
     () => {},
     async () => {
       if (!existsSync(join(target, '.build-id'))) await buildInto(target, id);
@@ -65,7 +66,7 @@ async function buildInto(target, id) {
 /** Compiles into a folder that is kept, so that only what changed is compiled again. */
 function compile() {
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const buildInfo = join(buildsDir, 'tsbuildinfo.json');
+  const buildInfo = join(cacheDir, 'tsbuildinfo.json');
   // Output that somebody removed would not be written again.
   if (!existsSync(stageDir)) rmSync(buildInfo, { force: true });
   const args = [
@@ -138,9 +139,9 @@ function copyToDist(target) {
 
 /** Keeps the newest few: processes that run may still load modules from theirs. */
 function removeOldBuilds(current) {
-  const builds = readdirSync(buildsDir)
-    .filter(name => existsSync(join(buildsDir, name, '.build-id')))
-    .map(name => ({ path: join(buildsDir, name), mtimeMs: statSync(join(buildsDir, name)).mtimeMs }))
+  const builds = readdirSync(root)
+    .filter(name => name.startsWith(buildPrefix) && existsSync(join(root, name, '.build-id')))
+    .map(name => ({ path: join(root, name), mtimeMs: statSync(join(root, name)).mtimeMs }))
     .filter(({ path }) => path !== current)
     .sort((a, b) => b.mtimeMs - a.mtimeMs);
   for (const { path } of builds.slice(KEPT_BUILDS - 1)) rmSync(path, { recursive: true, force: true });
