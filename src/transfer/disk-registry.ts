@@ -70,12 +70,11 @@ export class DiskRegistry {
     entry.visitors.add(visitor);
   }
 
-  /** @param note what the operator should know; kept when the visitor was the last admitted one */
-  leave(visitor: Visitor, note: string | null): void {
+  /** Must come when the visitor's last write has ended. */
+  leave(visitor: Visitor): void {
     const entry = this.#disks.get(visitor.diskTaskUuid);
     entry?.visitors.delete(visitor);
-    if (entry?.holder === visitor) entry.note = note;
-    else if (entry?.holder === null && entry.visitors.size === 0) this.#disks.delete(visitor.diskTaskUuid);
+    if (entry?.holder === null && entry.visitors.size === 0) this.#disks.delete(visitor.diskTaskUuid);
     visitor.end();
     this.#forgetOldest();
   }

@@ -39,7 +39,6 @@ export async function converse(
   context: ReceiverContext,
 ): Promise<void> {
   let visitor: Visitor | null = null;
-  let note: string | null = null;
   try {
     const helloFrame = await connection.expect(['hello'], context.limits.helloMs);
     const helloAtMs = context.nowMs();
@@ -48,7 +47,8 @@ export async function converse(
     context.registry.enter(visitor);
     await receive(visitor, hello, helloAtMs, peer, context);
   } catch (error) {
-    note = error instanceof Error ? error.message : String(error);
+    const note = error instanceof Error ? error.message : String(error);
+    if (visitor !== null) context.registry.report(visitor, { note });
     await sayGoodbye(
       connection,
       error,
@@ -56,7 +56,7 @@ export async function converse(
       context.log,
     );
   } finally {
-    if (visitor !== null) context.registry.leave(visitor, note);
+    if (visitor !== null) context.registry.leave(visitor);
   }
 }
 
