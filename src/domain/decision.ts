@@ -83,8 +83,9 @@ export function decide(input: DecisionInput): Decision {
   if (prev === null) return toTarget(input, complete, 4, null, newest);
 
   const next = nextTarget(query, complete, prev);
-  if (next === null) return upToDate(input, prev);
-  return toTarget(input, complete, 6, prev, next);
+  if (next !== null) return toTarget(input, complete, 6, prev, next);
+  const isDoubted = prev.disks.some(({ disk }) => doubtOf(input, disk) !== null);
+  return isDoubted ? toTarget(input, complete, 4, prev, prev) : upToDate(input, prev);
 }
 
 /** Makes the answer of a decision. @throws {NodeUnknownError} when a disk's node has no fingerprint yet */
@@ -170,11 +171,7 @@ function waiting({ query, view }: DecisionInput): Decision {
 }
 
 function upToDate(input: DecisionInput, prev: SnapshotView): Decision {
-  const doubts = prev.disks.flatMap(({ disk }) => {
-    const doubt = doubtOf(input, disk);
-    return doubt === null ? [] : [`disk ${disk}: ${doubt}; the next host snapshot is sent in full`];
-  });
-  const warnings = [...cdpWarnings(input.view), ...lockWarnings(input, prev, doubts.length === 0), ...doubts];
+  const warnings = [...cdpWarnings(input.view), ...lockWarnings(input, prev, true)];
   return nothing(7, `nothing is newer than ${prev.uuid}`, warnings);
 }
 
@@ -240,7 +237,9 @@ function reasonOf(
     case 3:
       return `nothing is published yet; ${target.uuid} is the newest complete host snapshot`;
     case 4:
-      return `the published ${query.prev?.hostSnapshot} is unknown at the source; ${target.uuid} is the newest`;
+      return prev === null
+        ? `the published ${query.prev?.hostSnapshot} is unknown at the source; ${target.uuid} is the newest`
+        : `the published ${prev.uuid} is in doubt and nothing is newer, so it is sent again`;
     case 6: {
       const what = query.type === 'continuous' ? 'next' : 'newest';
       const found = `${target.uuid} is the ${what} host snapshot after ${prev?.uuid}`;
@@ -299,6 +298,7 @@ function obstacleTo(
   if (base === undefined) return 'new disk';
   const doubt = doubtOf(input, disk.disk);
   if (doubt !== null) return `${doubt}; ${NO_COMPARE}`;
+  if (prev.disks.includes(disk)) return `sent again beside a disk in doubt; ${NO_COMPARE}`;
   if (!isAncestorOrSame(parents, base.diskSnapshotId, disk.diskSnapshotId)) {
     return `not on the chain of ${prev.uuid}; ${NO_COMPARE}`;
   }

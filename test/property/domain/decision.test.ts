@@ -135,7 +135,14 @@ describe('the decision', () => {
       const prev = snapshotsOf(made).find(
         ({ uuid, kind }) => uuid === made.query.prev?.hostSnapshot && kind === 'qcow2',
       );
-      if (target !== null && prev !== undefined) expect(target.sourceSequence).toBeGreaterThan(prev.sequence);
+      if (target === null || prev === undefined) return;
+      expect(target.sourceSequence).toBeGreaterThanOrEqual(prev.sequence);
+      if (target.hostSnapshot === prev.uuid) {
+        expect(target.disks.every(({ method }) => method === 'full')).toBe(true);
+        const doubts = prev.disks.map(({ disk }) => made.prevDoubts.get(disk));
+        const isDoubted = doubts.some(doubt => doubt !== null) || made.query.replicaDoubts.length > 0;
+        expect(isDoubted).toBe(true);
+      }
     });
   });
 

@@ -239,10 +239,16 @@ describe('row 7: nothing newer', () => {
     const decision = decideOn(chain(3), { prev: prevAt('s3') });
     expect(decision).toMatchObject({ row: 7, result: 'none', waiting: false, target: null, warnings: [] });
   });
-  it('warns of a doubt without sending the published snapshot again', () => {
-    const prevDoubts = new Map([['vda', 'the file vanished']]);
-    const decision = decideOn(chain(1), { prev: prevAt('s1') }, { prevDoubts });
-    expect(decision).toMatchObject({ row: 7, warnings: [expect.stringContaining('the file vanished')] });
+  it('gives way to row 4 when prev is in doubt: the published snapshot is sent again, whole', () => {
+    const prevDoubts = new Map([
+      ['vda', 'the file has another inode'],
+      ['vdb', null],
+    ]);
+    const view = [snapshot(1, [disk('vda', 1, null), disk('vdb', 2, null)])];
+    const decision = decideOn(view, { prev: prevAt('s1') }, { prevDoubts });
+    expect(decision).toMatchObject({ result: 'create', row: 4, target: { hostSnapshot: 's1' } });
+    expect(methods(decision)).toEqual({ vda: 'full', vdb: 'full' });
+    expect(decision.warnings).toHaveLength(2);
   });
   it('says that CDP host snapshots are passed over', () => {
     const view = [...chain(1), snapshot(2, [disk('vda', 2, 1, { format: 'cdp' })], { kind: 'cdp' })];
