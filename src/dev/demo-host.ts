@@ -1,7 +1,6 @@
 /** The demo host: two disks whose snapshots are made here, on a machine without QEMU's tools. */
 import { access, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { OffsiteError } from '../domain/errors.ts';
 import { openChain } from '../images/chain.ts';
 import { writeImage } from '../images/overlay.ts';
 import { dataDiskFiles, systemDiskFiles } from './demo-host-files.ts';
@@ -17,60 +16,50 @@ const DISKS = {
   vdb: { sizeBytes: 256 * MIB, label: 'DEMO-DATA', files: async (_: string, n: number) => dataDiskFiles(n) },
 } as const;
 export type DemoDisk = keyof typeof DISKS;
+const ALL_DISKS = Object.keys(DISKS) as DemoDisk[];
 
 export interface DemoSnapshotOptions {
   /** Where the images lie; made if need be. */
   readonly directory: string;
-  /** From 1; 1 gives full images, each other an overlay of the one before, which must be there. */
+  /** From 1; 1 gives full images, each other an overlay of the one before. */
   readonly number: number;
   /** The folder whose files are put on vda. */
   readonly repositoryRoot: string;
-  readonly disks: readonly DemoDisk[];
+  /** By default all. */
+  readonly disks?: readonly DemoDisk[];
 }
 
-export interface DemoDiskImage {
-  readonly disk: DemoDisk;
-  /** The snapshot's layer, a qcow2 file. */
-  readonly path: string;
-  readonly virtualSizeBytes: number;
-}
-
-/** A demo snapshot was asked for whose predecessor is not there. */
-class DemoSnapshotMissingError extends OffsiteError {
-  constructor(path: string) {
-    super('DemoSnapshotMissing', `${path} is not there`, 'Remove the demo folder and start again.');
-  }
+export interface DemoSnapshot {
+  readonly number: number;
+  /** A qcow2 file a disk: the snapshot's own layer, named `<disk>-<number of 4 digits>.qcow2`. */
+  readonly disks: readonly { readonly disk: DemoDisk; readonly path: string }[];
 }
 
 /**
- * Makes the images of one snapshot of the demo host. An image that exists is left as it is; a new one takes
- * its name only when it is whole and durable.
- * @throws {DemoSnapshotMissingError}
+ * Makes the images of one snapshot of the demo host, and those beneath that are missing. An image that exists
+ * is left as it is; a new one takes its name only when it is whole and durable.
+ * @throws {DiskFullError}
  */
-export async function createDemoSnapshot(options: DemoSnapshotOptions): Promise<DemoDiskImage[]> {
-  await mkdir(options.directory, { recursive: true });
-  const images: DemoDiskImage[] = [];
-  for (const disk of options.disks) {
-    const path = join(options.directory, imageName(disk, options.number));
-    if (!(await exists(path))) await createImage(disk, path, options);
-    images.push({ disk, path, virtualSizeBytes: DISKS[disk].sizeBytes });
+export async function createDemoSnapshot(options: DemoSnapshotOptions): Promise<DemoSnapshot> {
+  const { directory, number, repositoryRoot, disks = ALL_DISKS } = options;
+  await mkdir(directory, { recursive: true });
+  const made: { disk: DemoDisk; path: string }[] = [];
+  for (const disk of disks) {
+    made.push({ disk, path: await ensureImage(disk, number, directory, repositoryRoot) });
   }
-  return images;
+  return { number, disks: made };
 }
 
-/** @returns the number of the newest snapshot that all these disks have, 0 before the first */
-export async function newestDemoSnapshot(directory: string, disks: readonly DemoDisk[]): Promise<number> {
-  for (let number = 1; ; number += 1) {
-    const present = await Promise.all(disks.map(disk => exists(join(directory, imageName(disk, number)))));
-    if (!present.every(Boolean)) return number - 1;
-  }
-}
-
-async function createImage(disk: DemoDisk, path: string, options: DemoSnapshotOptions): Promise<void> {
-  const { directory, number, repositoryRoot } = options;
+async function ensureImage(
+  disk: DemoDisk,
+  number: number,
+  directory: string,
+  repositoryRoot: string,
+): Promise<string> {
+  const path = join(directory, `${disk}-${String(number).padStart(4, '0')}.qcow2`);
+  if (await exists(path)) return path;
+  const basePath = number === 1 ? null : await ensureImage(disk, number - 1, directory, repositoryRoot);
   const { sizeBytes, label, files } = DISKS[disk];
-  const basePath = number === 1 ? null : join(directory, imageName(disk, number - 1));
-  if (basePath !== null && !(await exists(basePath))) throw new DemoSnapshotMissingError(basePath);
   const volume = buildFatVolume({
     files: await files(repositoryRoot, number),
     sizeBytes,
@@ -86,6 +75,7 @@ async function createImage(disk: DemoDisk, path: string, options: DemoSnapshotOp
   } finally {
     await base?.close();
   }
+  return path;
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -96,6 +86,3 @@ async function exists(path: string): Promise<boolean> {
     return false;
   }
 }
-
-const imageName = (disk: DemoDisk, number: number): string =>
-  `${disk}-${String(number).padStart(4, '0')}.qcow2`;

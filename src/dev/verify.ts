@@ -14,7 +14,7 @@ export interface VerifyReplicaOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface ReplicaVerdict {
+export interface Verification {
   /** True when the hashes are equal and QEMU, where it is there, finds neither difference nor fault. */
   readonly equal: boolean;
   /** SHA-256 of the whole guest content, hexadecimal. */
@@ -27,7 +27,7 @@ export interface ReplicaVerdict {
 }
 
 /** @throws {ImageError} when a file cannot be read as an image @throws {QemuImgError} when qemu-img fails to judge */
-export async function verifyReplica(options: VerifyReplicaOptions): Promise<ReplicaVerdict> {
+export async function verifyReplica(options: VerifyReplicaOptions): Promise<Verification> {
   const { sourceTop, replicaTop, signal } = options;
   const [sourceSha256, replicaSha256] = await Promise.all([
     hashImage(sourceTop, options.imageRootsSource, signal),
