@@ -25,13 +25,22 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   while (!(await condition())) await sleep(20);
 }
 
-/** Ends the connections that hold the instance's lock, as a restart of PostgreSQL does. */
-async function killHolder(instance: number): Promise<void> {
+/** The connection that holds the instance's lock, null when none does. */
+async function holderOf(instance: number): Promise<number | null> {
   const { rows } = await database().db.raw(
-    `select pg_terminate_backend(pid) as killed from pg_locks where locktype = 'advisory' and objid = ? and granted`,
+    `select pid from pg_locks where locktype = 'advisory' and objid = ? and granted`,
     [instance],
   );
+  return rows[0]?.pid ?? null;
+}
+
+/** Ends the connection that holds the instance's lock, as a restart of PostgreSQL does. @returns which it was */
+async function killHolder(instance: number): Promise<number> {
+  const pid = await holderOf(instance);
+  if (pid === null) throw new Error(`nobody holds instance ${instance}`);
+  const { rows } = await database().db.raw('select pg_terminate_backend(?) as killed', [pid]);
   expect(rows).toEqual([{ killed: true }]);
+  return pid;
 }
 
 describe('senders', () => {
@@ -91,9 +100,9 @@ describe('senders', () => {
     const sender = { fence: fenceOf(scheduleUuid, 1), diskTaskUuid: randomUUID(), node: 'a1' };
     await catalog.beginSender(sender);
     await catalog.requestStop(fenceOf(scheduleUuid, 2));
-    await killHolder(held.instance);
+    const killed = await killHolder(held.instance);
     expect(await catalog.stoppingSenders(scheduleUuid)).toHaveLength(1);
-    await until(() => held.alive());
+    await until(async () => ![killed, null].includes(await holderOf(held.instance)));
     expect(await catalog.stoppingSenders(scheduleUuid)).toHaveLength(1);
     const row = await database().db('disk_senders').where({ schedule_uuid: scheduleUuid }).first();
     expect(row.lost_since).toBeNull();
@@ -103,13 +112,14 @@ describe('senders', () => {
 describe('an instance', () => {
   it('is held again under the same number after its connection was killed', async () => {
     const { held } = await startWorker();
+    for (let kill = 1; kill <= 3; kill += 1) {
+      const killed = await killHolder(held.instance);
+      await until(async () => ![killed, null].includes(await holderOf(held.instance)) && held.alive());
+    }
     await killHolder(held.instance);
-    await until(() => !held.alive());
-    await until(() => held.alive());
-    await killHolder(held.instance);
-    await until(() => !held.alive());
     await held.release();
     expect(held.alive()).toBe(false);
+    await until(async () => (await holderOf(held.instance)) === null);
   });
 });
 
