@@ -202,7 +202,7 @@ const isComplete = (view: HostView | null, snapshot: string): boolean =>
 /** A schedule that got nothing waits for the host, also for one that is unknown yet. */
 async function subscribe(
   trx: Transaction,
-  { fence, replicaSite, host, prev }: SyncQuery,
+  { fence, replicaSite, scheduleName, host, prev }: SyncQuery,
   view: HostView | null,
   { result }: SyncAnswer,
 ): Promise<void> {
@@ -215,6 +215,7 @@ async function subscribe(
     .insert({
       schedule_uuid: scheduleUuid,
       replica_site: replicaSite,
+      schedule_name: scheduleName,
       host,
       answered_sequence: view?.snapshots.at(-1)?.sequence ?? 0,
       answered_position: prev?.position == null ? null : JSON.stringify(prev.position),

@@ -119,6 +119,7 @@ export const SIGNALS = {
   resume: 'resume',
   runNow: 'runNow',
   delete: 'delete',
+  snapshotAvailable: 'snapshotAvailable',
 } as const;
 export const QUERIES = { status: 'getStatus', taskStatus: 'getTaskStatus' } as const;
 
@@ -126,3 +127,10 @@ export interface ScheduleRequest {
   readonly requestId: string;
 }
 export interface DeleteScheduleRequest extends ScheduleRequest, DeleteRequest {}
+
+/** A hint from the source: it has something newer than what the schedule was last answered. */
+export interface SnapshotAvailable extends ScheduleRequest {
+  readonly host: string;
+  /** The newest complete snapshot's place in the source's order. */
+  readonly sequence: number;
+}

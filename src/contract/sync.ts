@@ -39,6 +39,8 @@ export interface Cursor {
 export interface SyncQuery {
   readonly fence: Fence;
   readonly replicaSite: string;
+  /** With the replica site it names the schedule's workflow, for the notifier's signal. */
+  readonly scheduleName: string;
   readonly host: string;
   readonly type: ScheduleType;
   readonly taskUuid: string;

@@ -9,10 +9,12 @@ import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, sourceQueue, transferQueue } from '../contract/names.ts';
 import { proveChain } from '../images/proof.ts';
 import type { Log } from '../lib/log.ts';
+import { createScheduleNotifier } from '../orchestration/schedule-notifier.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createDiskSender } from './disk-sender.ts';
 import type { Role } from './role.ts';
 import { createRunningSenders } from './running-senders.ts';
+import { startSnapshotNotifier } from './snapshot-notifier.ts';
 import { createSourceAccess } from './source-access.ts';
 
 const CATALOG_SLOTS = 20;
@@ -34,6 +36,12 @@ export async function createSourceSite(parts: {
   await nodes.register({ node, fingerprint: identity.fingerprint });
   const instance = await holdInstance(config.database.url);
   const stopRequests = await watchStopRequests(config.database.url, uuid => running.stop(uuid));
+  const notifier = await startSnapshotNotifier({
+    url: config.database.url,
+    db,
+    notifier: createScheduleNotifier(config.temporal),
+    log,
+  });
   const activities = createSourceActivities({
     node,
     catalog: createSourceCatalog(db, { site, instance: instance.instance }),
@@ -64,6 +72,7 @@ export async function createSourceSite(parts: {
       { name: 'image roots', value: imageRoots.join(', ') },
     ],
     async close() {
+      await notifier.close();
       await stopRequests.close();
       await instance.release();
     },

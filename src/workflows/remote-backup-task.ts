@@ -115,6 +115,7 @@ class TaskRun {
     const answer = await sourceCatalog(spec.sourceSite, 'decide what to sync, and lock it').querySyncInfo({
       fence,
       replicaSite: spec.replicaSite,
+      scheduleName: spec.name,
       host: spec.host,
       type,
       taskUuid: task.taskUuid,

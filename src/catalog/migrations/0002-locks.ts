@@ -27,6 +27,7 @@ create index host_snapshot_locks_type on host_snapshot_locks (lock_type);
 create table snapshot_subscriptions (
   schedule_uuid uuid primary key,
   replica_site site_name not null,
+  schedule_name ident not null,
   -- An ident, not a reference: the host may be unknown yet.
   host ident not null,
   -- The newest sequence that the answer knew; 0 when there was none.

@@ -97,6 +97,7 @@ export function queryOf(host: string, fence: Fence, changes: Partial<SyncQuery> 
   return {
     fence,
     replicaSite: 'b',
+    scheduleName: 'nightly',
     host,
     type: 'interval',
     taskUuid: randomUUID(),

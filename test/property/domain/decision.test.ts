@@ -67,6 +67,7 @@ const input: fc.Arbitrary<DecisionInput> = fc
     query: {
       fence: { scheduleUuid: 'u', generation: 1, plan: 1 },
       replicaSite: 'b',
+      scheduleName: 'nightly',
       host: 'web-1',
       type: made.type,
       taskUuid: 'task',

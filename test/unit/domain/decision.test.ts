@@ -57,6 +57,7 @@ const prevAt = (hostSnapshot: string): Cursor => ({
 const query = (change: Partial<SyncQuery> = {}): SyncQuery => ({
   fence: { scheduleUuid: 'u', generation: 2, plan: 1 },
   replicaSite: 'b',
+  scheduleName: 'nightly',
   host: 'web-1',
   type: 'interval',
   taskUuid: 'task',
