@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createDemoSnapshot, newestDemoSnapshot } from '../../src/dev/demo-host.ts';
+import { createDemoSnapshot } from '../../src/dev/demo-host.ts';
 import { verifyReplica } from '../../src/dev/verify.ts';
 import { qemuCheck, qemuImg, qemuIo, qemuSha256 } from '../support/qemu.ts';
 
@@ -12,7 +12,7 @@ const repositoryRoot = resolve(import.meta.dirname, '../..');
 const disks = ['vda', 'vdb'] as const;
 let directory: string;
 
-const snapshot = (number: number) => createDemoSnapshot({ directory, number, repositoryRoot, disks });
+const snapshot = (number: number) => createDemoSnapshot({ directory, number, repositoryRoot });
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'offsite-demo-'));
@@ -20,18 +20,16 @@ beforeAll(async () => {
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 test('two snapshots are sound chains that hold sound file systems with the files', async () => {
-  expect(await newestDemoSnapshot(directory, disks)).toBe(0);
   await snapshot(1);
-  const images = await snapshot(2);
-  expect(await newestDemoSnapshot(directory, disks)).toBe(2);
+  const { disks: images } = await snapshot(2);
   expect((await readdir(directory)).toSorted()).toEqual(
     disks.flatMap(disk => [`${disk}-0001.qcow2`, `${disk}-0002.qcow2`]),
   );
-  for (const { disk, path, virtualSizeBytes } of images) {
+  for (const { disk, path } of images) {
     const info = JSON.parse(await qemuImg('info', '--output=json', path));
     expect(info['backing-filename']).toBe(`${disk}-0001.qcow2`);
     expect(info['backing-filename-format']).toBe('qcow2');
-    expect(info['virtual-size']).toBe(virtualSizeBytes);
+    expect(info['virtual-size']).toBe((disk === 'vda' ? 128 : 256) * MIB);
     for (const layer of [path, join(directory, info['backing-filename'])]) {
       expect(await qemuCheck(layer)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });
       const raw = join(directory, 'content.raw');
@@ -49,16 +47,13 @@ test('two snapshots are sound chains that hold sound file systems with the files
   expect(sizes[1]).toBeLessThan(8 * MIB);
 });
 
-test('a snapshot that exists is left as it is, one of which a disk is missing is completed', async () => {
-  const before = await Promise.all((await snapshot(2)).map(({ path }) => stat(path)));
+test('a snapshot that exists is left as it is, one of which layers are missing is completed', async () => {
+  const before = await Promise.all((await snapshot(2)).disks.map(({ path }) => stat(path)));
+  await rm(join(directory, 'vdb-0001.qcow2'));
   await rm(join(directory, 'vdb-0002.qcow2'));
-  const after = await Promise.all((await snapshot(2)).map(({ path }) => stat(path)));
+  const after = await Promise.all((await snapshot(2)).disks.map(({ path }) => stat(path)));
   expect(after[0]?.ino).toBe(before[0]?.ino);
   expect(after[1]?.size).toBe(before[1]?.size);
-});
-
-test('a snapshot without its predecessor is refused', async () => {
-  await expect(snapshot(9)).rejects.toMatchObject({ code: 'DemoSnapshotMissing' });
 });
 
 test('verification agrees with QEMU on what is equal and what is not', async () => {

@@ -15,6 +15,8 @@ import type {
 } from './site-rows.ts';
 
 const MAX_TRIES = 10;
+/** Outcomes that only an answer of A leads to; `none` is not recorded as such. */
+const ANSWERED = new Set(['published', 'upToDate', 'waiting']);
 
 /**
  * Reads B, then A, then B again, until no cursor moved between: then A's locks are those of B's cursors,
@@ -137,7 +139,7 @@ const toTask = (row: Row): TaskRow => ({
   plan: Number(row.plan),
   outcome: row.outcome as string | null,
   prev: toPlace(row.prev_info as Cursor | null),
-  hasAnswer: row.sync_info !== null,
+  hasAnswer: row.sync_info !== null || ANSWERED.has(String(row.outcome)),
   hostSnapshot: row.target as string | null,
 });
 

@@ -4,8 +4,9 @@ import { loadCatalogs, loadReplica } from './catalog-loader.ts';
 import { checkFiles } from './file-rules.ts';
 import { checkLocks } from './lock-rules.ts';
 import { checkPoints } from './point-rules.ts';
+import type { ReplicaRows } from './site-rows.ts';
 import { checkTasks } from './task-rules.ts';
-import type { Violation } from './violation.ts';
+import { collect, type Violation } from './violation.ts';
 import { checkWorkflows } from './workflow-rules.ts';
 
 export type { Violation } from './violation.ts';
@@ -26,15 +27,13 @@ export interface InvariantInput {
 export async function checkInvariants(input: InvariantInput): Promise<Violation[]> {
   const { sourceDb, replicaDb, quiescent } = input;
   const catalogs = await loadCatalogs(sourceDb, replicaDb);
-  const found: Violation[] = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent)];
-  for await (const violation of checkPoints(catalogs)) found.push(violation);
-  for await (const violation of checkFiles(catalogs.replica, input.replicaRoots)) found.push(violation);
-  if (input.temporal === null) return found;
-  const isStillUnfinished = async (taskUuid: string): Promise<boolean> => {
-    const { tasks } = await loadReplica(replicaDb);
-    return tasks.some(task => task.taskUuid === taskUuid && task.outcome === null);
-  };
-  const workflowInput = { ...input.temporal, quiescent, isStillUnfinished };
-  for await (const violation of checkWorkflows(catalogs.replica, workflowInput)) found.push(violation);
+  const reload = (): Promise<ReplicaRows> => loadReplica(replicaDb);
+  const found = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent)];
+  found.push(...(await collect(checkPoints(catalogs))));
+  found.push(...(await collect(checkFiles(catalogs.replica, input.replicaRoots, reload))));
+  if (input.temporal !== null) {
+    const workflowInput = { ...input.temporal, quiescent, reload };
+    found.push(...(await collect(checkWorkflows(catalogs.replica, workflowInput))));
+  }
   return found;
 }

@@ -9,25 +9,28 @@ const SEALED_SUFFIXES = ['', '.digests'];
 /** Beside one that is still received, or just being sealed. */
 const PARTIAL_SUFFIXES = ['', '.digests', '.partial', '.map', '.progress'];
 
-/** @param quiescent nothing is being received: then a file that no row knows is not one that is just being made */
+/** @param reload reads the rows again: files that came or went between belong to either look */
 export async function* checkFiles(
-  { storages }: ReplicaRows,
+  before: ReplicaRows,
   replicaRoots: readonly string[],
+  reload: () => Promise<ReplicaRows>,
 ): AsyncGenerator<Violation, undefined> {
   const present = new Set((await Promise.all(replicaRoots.map(listFiles))).flat());
-  const known = new Set(storages.flatMap(filesOf));
+  const after = await reload();
+  const known = new Set([...before.storages, ...after.storages].flatMap(filesOf));
   for (const path of present) {
     if (!known.has(path)) yield { rule: 2, code: 'strayFile', text: `no row knows ${path}` };
   }
-  for (const storage of storages) {
-    if (storage.state === 'partial' || storage.state === 'dropped') continue;
-    for (const suffix of SEALED_SUFFIXES) {
-      const path = resolve(storage.path) + suffix;
-      if (present.has(path)) continue;
+  const stillThere = new Set(after.storages.filter(isWhole).map(row => row.id));
+  for (const storage of before.storages.filter(isWhole)) {
+    for (const path of filesOf(storage)) {
+      if (present.has(path) || !stillThere.has(storage.id)) continue;
       yield { rule: 2, code: 'fileLost', text: `${path} is gone, its row is ${storage.state}` };
     }
   }
 }
+
+const isWhole = ({ state }: StorageRow): boolean => state === 'sealed' || state === 'published';
 
 function filesOf({ state, path }: StorageRow): string[] {
   if (state === 'dropped') return [];

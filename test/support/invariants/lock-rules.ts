@@ -75,7 +75,9 @@ function expectedLocks(
   const newest = tasks.findLast(task => task.hasAnswer || answerOf(task) !== undefined);
   if (newest === undefined) return { required: [], mayHoldOlder: false, newestTaskUuid: null };
   const { taskUuid, prev } = newest;
-  const hostSnapshot = answerOf(newest)?.hostSnapshot ?? newest.hostSnapshot;
+  // The newest plan's answer counts, also when it is `none`.
+  const answer = answerOf(newest) ?? newest;
+  const { hostSnapshot } = answer;
   const required = hostSnapshot === null ? [] : [{ hostSnapshot, taskUuid }];
   const isAtSource = source.snapshots.some(row => row.uuid === prev?.hostSnapshot && isPoint(row));
   if (prev !== null && isAtSource) required.push(prev);

@@ -16,7 +16,7 @@ export function* checkTasks({ source, replica }: Catalogs): Generator<Violation,
   for (const schedule of replica.schedules) {
     const tasks = tasksOf(replica, schedule.uuid);
     yield* checkGenerations(schedule, tasks);
-    yield* checkCursor(schedule, tasks, replica);
+    if (schedule.state === 'live') yield* checkCursor(schedule, tasks, replica);
     yield* checkFences(schedule, tasks, { source, replica });
   }
   yield* checkPublishedTasks(replica);
@@ -65,7 +65,7 @@ function* checkCursor(
     return;
   }
   const point = replica.snapshots.find(row => row.uuid === cursor.hostSnapshot && isPoint(row));
-  if (point === undefined && schedule.state === 'live') {
+  if (point === undefined) {
     const text = `the cursor of schedule ${name} stands at ${cursor.hostSnapshot}, which is not published`;
     yield { rule: 1, code: 'cursorAheadOfPoint', text };
   } else if (newest?.taskUuid !== cursor.taskUuid || newest.hostSnapshot !== cursor.hostSnapshot) {

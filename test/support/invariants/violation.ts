@@ -7,3 +7,9 @@ export interface Violation {
   /** What is wrong, with the names that say where. */
   readonly text: string;
 }
+
+export async function collect(violations: AsyncIterable<Violation>): Promise<Violation[]> {
+  const found: Violation[] = [];
+  for await (const violation of violations) found.push(violation);
+  return found;
+}

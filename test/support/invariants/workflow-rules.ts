@@ -1,6 +1,11 @@
 /** Rules 2 and 6: what the catalogs say is going on is what Temporal runs. */
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
-import { scheduleWorkflowId, taskWorkflowId, WORKFLOW_TYPES } from '../../../src/contract/names.ts';
+import {
+  replicaQueue,
+  scheduleWorkflowId,
+  taskWorkflowId,
+  WORKFLOW_TYPES,
+} from '../../../src/contract/names.ts';
 import type { ReplicaRows } from './site-rows.ts';
 import type { Violation } from './violation.ts';
 
@@ -8,8 +13,8 @@ export interface WorkflowRuleInput {
   readonly client: Client;
   readonly replicaSite: string;
   readonly quiescent: boolean;
-  /** Looks again: between the first look and Temporal's answer a task may have ended. */
-  isStillUnfinished(taskUuid: string): Promise<boolean>;
+  /** Looks again: between the first look and Temporal's answer a task or schedule may have ended. */
+  reload(): Promise<ReplicaRows>;
 }
 
 export async function* checkWorkflows(
@@ -17,22 +22,19 @@ export async function* checkWorkflows(
   input: WorkflowRuleInput,
 ): AsyncGenerator<Violation, undefined> {
   const { client, replicaSite, quiescent } = input;
-  const liveNames = new Set(
-    replica.schedules.filter(row => row.state !== 'deleted').map(schedule => schedule.name),
-  );
+  const liveNames = namesOfLive(replica);
   for (const name of new Set(replica.schedules.map(schedule => schedule.name))) {
     const id = scheduleWorkflowId(replicaSite, name);
     const runs = await isRunning(client, id);
-    if (liveNames.has(name) && !runs) {
+    if (liveNames.has(name) && !runs && namesOfLive(await input.reload()).has(name)) {
       yield { rule: 6, code: 'workflowMissing', text: `schedule ${name} lives, but ${id} does not run` };
     } else if (!liveNames.has(name) && runs && quiescent) {
       yield { rule: 2, code: 'workflowOfDeleted', text: `schedule ${name} is deleted, but ${id} runs` };
     }
   }
-  const unfinished = replica.tasks.filter(task => task.outcome === null);
-  for (const { taskUuid } of unfinished) {
+  for (const taskUuid of unfinishedTasks(replica)) {
     if (await isRunning(client, taskWorkflowId(taskUuid))) continue;
-    if (!(await input.isStillUnfinished(taskUuid))) continue;
+    if (!unfinishedTasks(await input.reload()).has(taskUuid)) continue;
     yield {
       rule: 2,
       code: 'taskWithoutWorkflow',
@@ -49,10 +51,10 @@ async function* checkStrangers(
   replicaSite: string,
   replica: ReplicaRows,
 ): AsyncGenerator<Violation, undefined> {
-  const taskUuids = new Set(replica.tasks.filter(task => task.outcome === null).map(task => task.taskUuid));
+  const taskUuids = unfinishedTasks(replica);
   const known = new Set(replica.schedules.map(row => scheduleWorkflowId(replicaSite, row.name)));
   const types = Object.values(WORKFLOW_TYPES).map(name => `'${name}'`);
-  const query = `ExecutionStatus = 'Running' AND WorkflowType IN (${types.join(', ')}) AND TaskQueue = '${replicaSite}.replica'`;
+  const query = `ExecutionStatus = 'Running' AND WorkflowType IN (${types.join(', ')}) AND TaskQueue = '${replicaQueue(replicaSite)}'`;
   for await (const { workflowId } of client.workflow.list({ query })) {
     const [kind, taskUuid = ''] = workflowId.split('/');
     const isKnown = kind === 'schedule' ? known.has(workflowId) : taskUuids.has(taskUuid);
@@ -61,6 +63,12 @@ async function* checkStrangers(
     yield { rule: 2, code: 'workflowWithoutRow', text: `${workflowId} runs, but no row stands for it` };
   }
 }
+
+const namesOfLive = ({ schedules }: ReplicaRows): Set<string> =>
+  new Set(schedules.filter(row => row.state !== 'deleted').map(row => row.name));
+
+const unfinishedTasks = ({ tasks }: ReplicaRows): Set<string> =>
+  new Set(tasks.filter(task => task.outcome === null).map(task => task.taskUuid));
 
 async function isRunning(client: Client, workflowId: string): Promise<boolean> {
   try {
