@@ -38,11 +38,11 @@ describe('a task', () => {
   it('ends after the locks when there is nothing new', async () => {
     await sites.startSchedule();
     await sites.untilTaskEnds(1);
-    const before = sites.calls.length;
     await sites.request('runNow');
     const task = await sites.untilTaskEnds(2);
     expect(task.outcome).toBe('upToDate');
-    expect(sites.order.slice(before, before + 5)).toEqual([
+    const second = sites.order.slice(sites.order.lastIndexOf('createEmptyTask'));
+    expect(second.slice(0, 5)).toEqual([
       'createEmptyTask',
       'stopPreviousDiskTasks',
       'querySyncInfo',
