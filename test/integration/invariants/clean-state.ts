@@ -91,7 +91,7 @@ export const sourcePath = (imageRoot: string, disk: string, number: number): str
   join(imageRoot, `${disk}-${number}.qcow2`);
 
 export const replicaPath = (replicaRoot: string, disk: string, number: number): string =>
-  join(replicaRoot, HOST, disk, `${SNAPSHOTS[number - 1]}.${DIGEST}.qcow2`);
+  join(replicaRoot, HOST, disk, `${SNAPSHOTS[number - 1]}.${DIGEST.slice(0, 16)}.qcow2`);
 
 async function makeFiles(root: string): Promise<void> {
   for (const disk of DISKS) {

@@ -64,6 +64,16 @@ test('finds nothing in a sound state, at rest and while a task runs', async () =
   expect(await codesIn(state, false)).toEqual([]);
 });
 
+test('lets a delete that is under way remove its files', async () => {
+  const state = await maker.make();
+  await dropStorage(state);
+  await state
+    .replica('remote_backup_schedules')
+    .where({ uuid: DELETED_SCHEDULE.uuid })
+    .update({ deleted_at: null, host: 'other' });
+  expect(await codesIn(state, false)).toEqual([]);
+});
+
 /** Each plants one fault into a sound state; the codes are all that must be found, and nothing else. */
 const PLANTED: readonly [name: string, codes: string[], plant: (state: State) => Promise<unknown>][] = [
   // Points, rules 1 and 5.

@@ -6,7 +6,7 @@ import type { Violation } from './violation.ts';
 
 /** Beside a layer that is whole. */
 const SEALED_SUFFIXES = ['', '.digests'];
-/** Beside one that is still received, or just being sealed. */
+/** Beside one that is still received, or just being sealed or removed. */
 const PARTIAL_SUFFIXES = ['', '.digests', '.partial', '.map', '.progress'];
 
 /** @param reload reads the rows again: files that came or went between belong to either look */
@@ -17,7 +17,7 @@ export async function* checkFiles(
 ): AsyncGenerator<Violation, undefined> {
   const present = new Set((await Promise.all(replicaRoots.map(listFiles))).flat());
   const after = await reload();
-  const known = new Set([...before.storages, ...after.storages].flatMap(filesOf));
+  const known = new Set([before, after].flatMap(knownFiles));
   for (const path of present) {
     if (!known.has(path)) yield { rule: 2, code: 'strayFile', text: `no row knows ${path}` };
   }
@@ -32,10 +32,15 @@ export async function* checkFiles(
 
 const isWhole = ({ state }: StorageRow): boolean => state === 'sealed' || state === 'published';
 
-function filesOf({ state, path }: StorageRow): string[] {
-  if (state === 'dropped') return [];
-  const suffixes = state === 'partial' ? PARTIAL_SUFFIXES : SEALED_SUFFIXES;
-  return suffixes.map(suffix => resolve(path) + suffix);
+/** A dropped row stays until its files are gone, which a delete that is under way is about to see to. */
+function knownFiles({ storages, schedules }: ReplicaRows): string[] {
+  const isDeleting = schedules.some(row => row.state === 'deleting');
+  return storages.filter(row => row.state !== 'dropped' || isDeleting).flatMap(filesOf);
+}
+
+function filesOf(storage: StorageRow): string[] {
+  const suffixes = isWhole(storage) ? SEALED_SUFFIXES : PARTIAL_SUFFIXES;
+  return suffixes.map(suffix => resolve(storage.path) + suffix);
 }
 
 async function listFiles(root: string): Promise<string[]> {
