@@ -1,13 +1,13 @@
 /** The replica's recovery points for its operator: needs neither A nor Temporal. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { migrate, openDatabase } from '../catalog/database.ts';
 import { createReplicaInventory, type PointDisk, type RecoveryPoint } from '../catalog/replica-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { openLayerSource } from '../images/layer-source.ts';
 import { createOverlay, writeImage } from '../images/overlay.ts';
 import { proveChain } from '../images/proof.ts';
+import { openCatalog } from './open-catalog.ts';
 import { replicaDirectoryOf } from './replica-site.ts';
 
 const OVERLAY_CLUSTER_BYTES = 64 * 1024;
@@ -33,20 +33,7 @@ interface RecoverRequest {
 
 /** Opens catalog B. @throws {DatabaseUnreachableError} */
 export async function openReplicaInventory(config: SiteConfig) {
-  if (config.replica === undefined) {
-    throw new OffsiteError(
-      'RoleMissing',
-      `site ${config.site} is no replica: its configuration has no 'replica' section`,
-      "Name site B's configuration with --config.",
-    );
-  }
-  const db = openDatabase({ url: config.database.url, poolMax: 2 });
-  try {
-    await migrate(db);
-  } catch (error) {
-    await db.destroy();
-    throw error;
-  }
+  const db = await openCatalog(config, 'replica');
   const inventory = createReplicaInventory(db);
   const replicaRoot = replicaDirectoryOf(config);
   return {

@@ -1,46 +1,29 @@
 /** The source's snapshots for its operator: what is imported is opened and proven to be readable first. */
 import { randomUUID } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { migrate, openDatabase } from '../catalog/database.ts';
 import type { RegisterDisk } from '../catalog/register-snapshot.ts';
 import { createSourceInventory, type SourceSnapshot } from '../catalog/source-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { openChain } from '../images/chain.ts';
+import { openCatalog } from './open-catalog.ts';
 
 interface DiskPath {
   readonly disk: string;
   readonly path: string;
 }
 
-class NotASourceError extends OffsiteError {
-  constructor(site: string) {
-    super(
-      'RoleMissing',
-      `site ${site} is no source: its configuration has no 'source' section`,
-      "Name site A's configuration with --config.",
-    );
-  }
-}
-
 /** Opens catalog A. @throws {DatabaseUnreachableError} */
 export async function openSourceInventory(config: SiteConfig) {
-  const { source } = config;
-  if (source === undefined) throw new NotASourceError(config.site);
-  const db = openDatabase({ url: config.database.url, poolMax: 2 });
-  try {
-    await migrate(db);
-  } catch (error) {
-    await db.destroy();
-    throw error;
-  }
+  const db = await openCatalog(config, 'source');
+  const imageRoots = config.source?.imageRoots ?? [];
   const inventory = createSourceInventory(db);
   return {
     async importSnapshot(request: { host: string; disks: readonly DiskPath[]; takenAt: string | null }) {
       const warnings: string[] = [];
       const disks: RegisterDisk[] = [];
       for (const disk of request.disks) {
-        const opened = await inspect(disk, config.node, source.imageRoots);
+        const opened = await inspect(disk, config.node, imageRoots);
         disks.push(opened.disk);
         warnings.push(...opened.warnings);
       }
