@@ -1,6 +1,13 @@
 /** What a replica site does for its workflows. Every activity is idempotent. */
 import type { Fence } from './fence.ts';
-import type { DeleteRequest, ScheduleSettings, ScheduleSpec, TaskOutcome, TaskSummary } from './schedule.ts';
+import type {
+  DeleteRequest,
+  PlannedRun,
+  ScheduleSettings,
+  ScheduleSpec,
+  TaskOutcome,
+  TaskSummary,
+} from './schedule.ts';
 import type { Cursor, SyncAnswer, SyncQuery } from './sync.ts';
 import type { OpenReceiverInput, ReceivedDisk, ReceiverOffer } from './transfer.ts';
 
@@ -47,7 +54,9 @@ export interface ReplicaActivities {
     settings: ScheduleSettings;
     /** The due time of the run that just ended, null for the first. */
     afterMs: number | null;
-  }): Promise<{ nextRunAtMs: number; skippedRuns: number }>;
+    /** When the run that just ended began and ended; tells why due times were skipped. */
+    lastRun?: { readonly startedAtMs: number; readonly finishedAtMs: number } | null;
+  }): Promise<PlannedRun>;
   /** Writes paused or resumed. Pausing closes the running sessions: nothing flows any more when it returns. */
   recordPaused(input: { scheduleUuid: string; paused: boolean }): Promise<void>;
   createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;

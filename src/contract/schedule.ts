@@ -5,10 +5,33 @@ export interface ScheduleSettings {
   readonly type: ScheduleType;
   /** Interval schedules: the time between two runs; null when `cron` says when. */
   readonly everyMs: number | null;
+  /** Five fields, read in `timeZone`; null when `everyMs` says when. */
   readonly cron: string | null;
+  /** An IANA name, for `cron` and `notBetween`; null means UTC. */
   readonly timeZone: string | null;
+  /** Blackout windows of each day, such as `08:00-18:00`; absent (as in rows of version 0.1.0) means none. */
+  readonly notBetween?: readonly string[];
   readonly rpoMs: number | null;
   readonly bandwidthBytesPerSecond: number | null;
+}
+
+/** A span without traffic; half-open. */
+export interface Blackout {
+  readonly startsAtMs: number;
+  readonly endsAtMs: number;
+}
+
+/** When a schedule runs next, and why not sooner. */
+export interface PlannedRun {
+  readonly nextRunAtMs: number;
+  /** Due times that passed, or will pass, without a run of their own. */
+  readonly skippedRuns: number;
+  /** Why they were skipped, in words; null when none was. Absent in histories of version 0.1.0. */
+  readonly skippedReason?: string | null;
+  /** Why the run is not at its own due time, in words; null when it is. Absent as above. */
+  readonly nextRunReason?: string | null;
+  /** The blackout that lasts, else the next one; null when there are none. Absent as above. */
+  readonly blackout?: Blackout | null;
 }
 
 /** What never changes in a schedule's life. */
