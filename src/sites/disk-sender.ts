@@ -4,7 +4,7 @@ import { openLayerSource } from '../images/layer-source.ts';
 import type { Log } from '../lib/log.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { sendLayer } from '../transfer/sender.ts';
-import { createThrottle } from '../transfer/throttle.ts';
+import { createScheduleThrottles } from './schedule-throttles.ts';
 
 export function createDiskSender(parts: {
   identity: NodeIdentity;
@@ -12,18 +12,25 @@ export function createDiskSender(parts: {
   log: Log;
 }): DiskSender {
   const { identity, imageRoots, log } = parts;
+  const throttles = createScheduleThrottles();
   return {
-    send: (input, { topPath, basePath }, { signal, attempt, onProgress }) =>
-      sendLayer({
-        identity,
-        offer: input.receiver,
-        diskTaskUuid: input.diskTaskUuid,
-        attempt,
-        openSource: () => openLayerSource({ topPath, basePath, imageRoots, proof: input.proof }),
-        throttle: createThrottle(input.bandwidthBytesPerSecond),
-        signal,
-        onProgress,
-        log,
-      }),
+    async send(input, { topPath, basePath }, { signal, attempt, onProgress }) {
+      const { throttle, leave } = throttles.join(input.fence.scheduleUuid, input.bandwidthBytesPerSecond);
+      try {
+        return await sendLayer({
+          identity,
+          offer: input.receiver,
+          diskTaskUuid: input.diskTaskUuid,
+          attempt,
+          openSource: () => openLayerSource({ topPath, basePath, imageRoots, proof: input.proof }),
+          throttle,
+          signal,
+          onProgress,
+          log,
+        });
+      } finally {
+        leave();
+      }
+    },
   };
 }

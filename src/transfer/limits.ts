@@ -28,8 +28,10 @@ export interface ReceiverLimits extends ConnectionLimits {
   readonly helloMs: number;
   /** Data is made durable and acknowledged each time this much has been written … */
   readonly flushBytes: number;
-  /** … and when nothing came for this long. */
+  /** … and when nothing came for this long … */
   readonly flushIdleMs: number;
+  /** … and when this long has passed, so that on a slow line, too, little is lost and progress shows. */
+  readonly flushMs: number;
 }
 
 export interface SenderLimits extends ConnectionLimits {
@@ -50,6 +52,7 @@ export const RECEIVER_LIMITS: ReceiverLimits = {
   helloMs: 10_000,
   flushBytes: 64 * MIB,
   flushIdleMs: 200,
+  flushMs: 1_000,
 };
 
 export const SENDER_LIMITS: SenderLimits = {

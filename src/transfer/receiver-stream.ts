@@ -41,6 +41,7 @@ class IncomingStream {
   readonly #context: ReceiverContext;
   #position: number;
   #durable: number;
+  #flushedAtMs = performance.now();
   #sinkFailed = false;
 
   constructor(parts: Parameters<typeof receiveStream>[0]) {
@@ -54,7 +55,7 @@ class IncomingStream {
 
   async run(): Promise<ContentWord> {
     const { connection } = this.#visitor;
-    const { flushBytes, flushIdleMs } = this.#context.limits;
+    const { flushBytes, flushIdleMs, flushMs } = this.#context.limits;
     if (this.#position > this.#dataBytes || (this.#sink.dataBytes ?? this.#dataBytes) !== this.#dataBytes) {
       throw new ExtentMapError(`${this.#dataBytes} data bytes were offered; the map has another number`);
     }
@@ -63,7 +64,8 @@ class IncomingStream {
     for (;;) {
       this.#throwIfCut();
       const unflushed = this.#position - this.#durable;
-      if (unflushed >= flushBytes) await this.#flush();
+      const isLate = unflushed > 0 && performance.now() - this.#flushedAtMs >= flushMs;
+      if (unflushed >= flushBytes || isLate) await this.#flush();
       const frame = unflushed > 0 ? await connection.receiveWithin(flushIdleMs) : await connection.receive();
       if (frame === null) await this.#flush();
       else if (frame.name === 'data') await this.#write(frame);
@@ -103,6 +105,7 @@ class IncomingStream {
 
   async #flush(): Promise<void> {
     this.#durable = await this.#guarded(() => this.#sink.flush());
+    this.#flushedAtMs = performance.now();
     this.#visitor.connection.send(encodePosition('ack', this.#durable));
     this.#report('receives');
   }
