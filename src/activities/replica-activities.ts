@@ -1,9 +1,10 @@
 /** What a replica site does for its workflows: rows, sessions, seals, publication. */
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
 import type { OpenReceiverInput, TransferProgress } from '../contract/transfer.ts';
-import { nextRun } from '../domain/due.ts';
+import { dueTime, plannedRun } from '../domain/due.ts';
 import { OffsiteError, ReopenNeededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
+import { formatSize } from '../lib/sizes.ts';
 import { heartbeating, sleepUnlessCancelled } from './heartbeat.ts';
 import type { ReceiverPort, ReplicaCatalog, ReplicaFiles } from './replica-ports.ts';
 
@@ -32,13 +33,19 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     await Promise.all(diskTaskUuids.map(uuid => receiver.cut(uuid, null)));
   }
 
+  /** What speaks against the newest published point as a base. Rows first: then no older task publishes any more. */
+  const doubtsOf = async (scheduleUuid: string) =>
+    ports.files.doubts(await catalog.cursorChains(scheduleUuid));
+
   return {
     registerSchedule: input => catalog.registerSchedule(input),
 
-    async planNextRun({ scheduleUuid, settings, afterMs }) {
-      const { nextRunAtMs, skippedRuns } = nextRun(settings, afterMs, ports.clock());
+    async planNextRun({ scheduleUuid, settings, afterMs, lastRun = null }) {
+      const nowMs = ports.clock();
+      const nextRunAtMs = dueTime(settings, afterMs, nowMs);
+      // What an earlier attempt stored wins, so what is told is about that.
       const stored = await catalog.storeNextRun({ scheduleUuid, afterMs, nextRunAtMs });
-      return { nextRunAtMs: stored.nextRunAtMs, skippedRuns };
+      return plannedRun(settings, { ...stored, afterMs, nowMs, lastRun });
     },
 
     async recordPaused({ scheduleUuid, paused }) {
@@ -46,10 +53,14 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
       if (paused) await cutAll(await catalog.closeSessions(scheduleUuid));
     },
 
-    createEmptyTask: input => catalog.createEmptyTask(input),
+    async createEmptyTask(input) {
+      const task = await catalog.createEmptyTask(input);
+      return { ...task, replicaDoubts: await doubtsOf(input.scheduleUuid) };
+    },
 
     async raisePlan(input) {
-      return { plan: await catalog.raisePlan(input) };
+      const plan = await catalog.raisePlan(input);
+      return { plan, replicaDoubts: await doubtsOf(input.fence.scheduleUuid) };
     },
 
     async recordSyncInfo(input) {
@@ -95,9 +106,20 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     async finishDiskTask({ fence, diskTaskUuid }) {
       const session = await catalog.findSession(diskTaskUuid);
       if (session?.received == null) throw new NotReceivedError(diskTaskUuid);
-      const { path } = await ports.files.seal(diskTaskUuid, session.received);
-      await catalog.markSealed({ fence, diskTaskUuid, path });
-      return { path };
+      const { received } = session;
+      const whole = { diskTaskUuid, durableBytes: received.totalBytes, totalBytes: received.totalBytes };
+      return heartbeating<TransferProgress, { path: string }>(
+        { ...whole, note: 'is being sealed' },
+        async (beat, signal) => {
+          const onProgress = (copiedBytes: number, totalBytes: number) => {
+            const copied = `${formatSize(copiedBytes)} of ${formatSize(totalBytes)}`;
+            beat({ ...whole, note: `starts a new chain: copied ${copied} from its base` });
+          };
+          const sealed = await ports.files.seal(diskTaskUuid, received, { signal, onProgress });
+          await catalog.markSealed({ fence, diskTaskUuid, ...sealed });
+          return { path: sealed.path };
+        },
+      );
     },
   };
 }

@@ -1,6 +1,9 @@
 /** What a schedule's settings may be; the CLI and the workflow ask the same rules. */
 import { IDENT, SITE_NAME, UUID } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec } from '../contract/schedule.ts';
+import { blackoutFaults } from './blackout.ts';
+import { cronFault } from './cron.ts';
+import { timeZoneFault } from './wall-clock.ts';
 
 export const MIN_EVERY_MS = 1_000;
 export const MAX_EVERY_MS = 366 * 24 * 3600 * 1000;
@@ -9,6 +12,8 @@ export const MAX_EVERY_MS = 366 * 24 * 3600 * 1000;
 export function settingsFaults(settings: ScheduleSettings): readonly string[] {
   return [
     ...timingFaults(settings),
+    ...blackoutFaults(settings.notBetween ?? []),
+    ...timeZoneFaults(settings),
     ...positiveFaults('the RPO, in milliseconds,', settings.rpoMs),
     ...positiveFaults('the bandwidth, in bytes per second,', settings.bandwidthBytesPerSecond),
   ];
@@ -33,6 +38,7 @@ export function sameSettings(left: ScheduleSettings, right: ScheduleSettings): b
     left.everyMs === right.everyMs &&
     left.cron === right.cron &&
     left.timeZone === right.timeZone &&
+    (left.notBetween ?? []).join() === (right.notBetween ?? []).join() &&
     left.rpoMs === right.rpoMs &&
     left.bandwidthBytesPerSecond === right.bandwidthBytesPerSecond
   );
@@ -47,15 +53,25 @@ const quoted = (text: string): string => JSON.stringify(text);
 const nameFaults = (what: string, name: string, rule: RegExp, words: string): string[] =>
   rule.test(name) ? [] : [`${what} ${quoted(name)} has a name that is not allowed: ${words}`];
 
-function timingFaults({ type, everyMs, cron, timeZone }: ScheduleSettings): string[] {
+function timingFaults({ type, everyMs, cron }: ScheduleSettings): string[] {
   if (type !== 'interval') return ['continuous schedules are not supported by this version'];
-  if (cron !== null || timeZone !== null) return ['cron times are not supported by this version'];
-  if (everyMs === null) return ['an interval schedule needs the time between two runs'];
+  if (everyMs !== null && cron !== null)
+    return ['an interval schedule runs by an interval or by cron, not both'];
+  if (cron !== null) return [cronFault(cron)].filter(fault => fault !== null);
+  if (everyMs === null) return ['an interval schedule needs the time between two runs, or a cron expression'];
   if (!Number.isSafeInteger(everyMs))
     return [`the interval ${everyMs} is not a whole number of milliseconds`];
   if (everyMs < MIN_EVERY_MS) return ['the interval is shorter than 1 second'];
   if (everyMs > MAX_EVERY_MS) return ['the interval is longer than 366 days'];
   return [];
+}
+
+function timeZoneFaults({ cron, notBetween = [], timeZone }: ScheduleSettings): string[] {
+  if (timeZone === null) return [];
+  if (cron === null && notBetween.length === 0) {
+    return ['a time zone is for cron expressions and blackout hours; there are none'];
+  }
+  return [timeZoneFault(timeZone)].filter(fault => fault !== null);
 }
 
 function positiveFaults(what: string, value: number | null): string[] {

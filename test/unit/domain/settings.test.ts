@@ -35,12 +35,27 @@ describe('settings', () => {
     [{ bandwidthBytesPerSecond: 0 }, 'bandwidth'],
     [{ bandwidthBytesPerSecond: -1 }, 'bandwidth'],
     [{ rpoMs: 0.5 }, 'RPO'],
-    [{ cron: '0 3 * * *' }, 'cron'],
+    [{ cron: '0 3 * * *' }, 'not both'],
+    [{ everyMs: null, cron: '0 0 31 2 *' }, 'never comes'],
+    [{ everyMs: null, cron: 'at night' }, 'is not one'],
+    [{ everyMs: null, cron: '0 3 * * *', timeZone: 'Europe/Bonn' }, 'is not known'],
+    [{ everyMs: null, cron: '0 3 * * *', timeZone: '' }, 'is not known'],
+    [{ timeZone: 'Europe/Berlin' }, 'there are none'],
+    [{ notBetween: ['08:00-18:00'], timeZone: 'Mars' }, 'is not known'],
+    [{ notBetween: ['8-18'] }, 'write it as'],
     [{ type: 'continuous' as const }, 'continuous'],
   ])('are refused with a reason: %j', (change, reason) => {
     expect(settingsFaults({ ...settings, ...change }).join()).toContain(reason);
   });
+  it('are accepted with cron, a time zone and blackout windows', () => {
+    const cron = { ...settings, everyMs: null, cron: '30 2 * * *' };
+    expect(settingsFaults(cron)).toEqual([]);
+    expect(settingsFaults({ ...cron, timeZone: 'America/Sao_Paulo' })).toEqual([]);
+    expect(settingsFaults({ ...settings, notBetween: ['08:00-18:00'], timeZone: 'UTC' })).toEqual([]);
+  });
   it('are the same when every one is', () => {
+    expect(sameSettings(settings, { ...settings, notBetween: [] })).toBe(true);
+    expect(sameSettings(settings, { ...settings, notBetween: ['08:00-18:00'] })).toBe(false);
     expect(sameSettings(settings, { ...settings })).toBe(true);
     expect(sameSettings(settings, { ...settings, rpoMs: null })).toBe(false);
   });
