@@ -66,12 +66,9 @@ function timingFaults({ type, everyMs, cron }: ScheduleSettings): string[] {
   return [];
 }
 
-function timeZoneFaults({ cron, notBetween = [], timeZone }: ScheduleSettings): string[] {
-  if (timeZone === null) return [];
-  if (cron === null && notBetween.length === 0) {
-    return ['a time zone is for cron expressions and blackout hours; there are none'];
-  }
-  return [timeZoneFault(timeZone)].filter(fault => fault !== null);
+/** A time zone may stand without a cron expression and blackout hours: an update may take these away. */
+function timeZoneFaults({ timeZone }: ScheduleSettings): string[] {
+  return timeZone === null ? [] : [timeZoneFault(timeZone)].filter(fault => fault !== null);
 }
 
 function positiveFaults(what: string, value: number | null): string[] {
