@@ -1,4 +1,5 @@
 /** Free TCP ports on the loopback address. */
+import { randomInt } from 'node:crypto';
 import { createServer, type Server } from 'node:net';
 
 const LOOPBACK = '127.0.0.1';
@@ -16,18 +17,30 @@ function close(server: Server): Promise<void> {
 }
 
 /**
+ * Below the ports that systems hand out to outgoing connections (Linux from 32768, others from 49152): one of
+ * those could hold the port while its server is started again, even a client that waits for just this server.
+ */
+const LOWEST_PORT = 20_000;
+const PORT_COUNT = 12_000;
+const MAX_TRIES = 1_000;
+
+/**
  * Picks `count` different ports that nobody listens on at this moment.
  * Another process may still take one before it is used: whoever listens must be ready to fail.
  */
 export async function chooseFreePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, () => listen(0)));
-  const ports = servers.map(server => {
-    const address = server.address();
-    if (address === null || typeof address === 'string') throw new Error('a TCP server has no port');
-    return address.port;
-  });
-  await Promise.all(servers.map(close));
-  return ports;
+  const held = new Map<number, Server>();
+  try {
+    for (let tries = 0; held.size < count; tries += 1) {
+      if (tries === MAX_TRIES) throw new Error('no TCP port is free');
+      const port = LOWEST_PORT + randomInt(PORT_COUNT);
+      const server = await listen(port).catch(() => null);
+      if (server !== null) held.set(port, server);
+    }
+    return [...held.keys()];
+  } finally {
+    await Promise.all([...held.values()].map(close));
+  }
 }
 
 /** Whether a server could listen on this port of 127.0.0.1 now. */
