@@ -24,7 +24,12 @@ export interface ScheduleShow {
       readonly bytesTotal: number;
     }[];
   } | null;
-  readonly retry: { readonly attempt: number; readonly reason: string } | null;
+  readonly retry: {
+    readonly attempt: number;
+    readonly reason: string;
+    readonly code: string | null;
+    readonly activity: string;
+  } | null;
 }
 
 export interface ListedPoint {
@@ -89,8 +94,14 @@ export async function createHostImages(
   };
 }
 
-export const createSchedule = (sites: TwoSites, name: string, host: string): Promise<unknown> =>
-  sites.json('b', 'schedule', 'create', name, '--source', 'a', '--host', host, '--every', '1h');
+/** @param options of the command line, such as `--bandwidth` */
+export const createSchedule = (
+  sites: TwoSites,
+  name: string,
+  host: string,
+  ...options: string[]
+): Promise<unknown> =>
+  sites.json('b', 'schedule', 'create', name, '--source', 'a', '--host', host, '--every', '1h', ...options);
 
 export const showSchedule = (sites: TwoSites, name: string): Promise<ScheduleShow> =>
   sites.json<ScheduleShow>('b', 'schedule', 'show', name);

@@ -1,6 +1,6 @@
 /** Two whole sites as separate processes, with a TCP proxy on the data line between them. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +20,13 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+/** What A's configuration lets out to B; what is left out allows all. */
+export interface SourceRule {
+  readonly hosts?: string[];
+  readonly endpoints?: string[];
+  readonly fingerprints?: string[];
+}
+
 export interface TwoSites {
   readonly dataDir: string;
   /** Where the test puts its images; the only image root of site a. */
@@ -28,18 +35,25 @@ export interface TwoSites {
   readonly databaseUrl: { readonly a: string; readonly b: string };
   readonly configPath: { readonly a: string; readonly b: string };
   readonly client: Client;
+  /** Stands between the sites; B advertises it. */
   readonly proxy: TcpProxy;
+  /** Where B's receiver itself listens. */
+  readonly receiverPort: number;
   readonly supervisor: Supervisor;
   /** Runs the command line as an operator does. */
   cli(site: 'a' | 'b', ...args: string[]): Promise<CliResult>;
   /** As {@link cli} with --json. @throws unless it exits 0 */
   json<T>(site: 'a' | 'b', ...args: string[]): Promise<T>;
+  /** Writes A's configuration anew with this rule, and starts its worker anew. */
+  allow(rule: SourceRule): Promise<void>;
+  /** What a service has written to its log so far. */
+  logOf(service: string): string;
   close(): Promise<void>;
 }
 
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
 export async function startTwoSites(
-  options: { replicaRoot?: string; hosts?: string[] } = {},
+  options: { replicaRoot?: string; rule?: SourceRule } = {},
 ): Promise<TwoSites> {
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
   const imageDir = join(dataDir, 'images');
@@ -76,13 +90,15 @@ export async function startTwoSites(
     database: { url: databaseUrl[site] },
     temporal: { address },
   });
-  await writeConfig(configPath.a, {
-    ...common('a'),
-    source: {
-      imageRoots: [imageDir],
-      replicaSites: [{ site: 'b', hosts: options.hosts ?? ['*'], endpoints: [`127.0.0.1:${proxy.port}`] }],
-    },
-  });
+  const writeSourceConfig = ({ hosts = ['*'], ...rest }: SourceRule) =>
+    writeConfig(configPath.a, {
+      ...common('a'),
+      source: {
+        imageRoots: [imageDir],
+        replicaSites: [{ site: 'b', hosts, endpoints: [`127.0.0.1:${proxy.port}`], ...rest }],
+      },
+    });
+  await writeSourceConfig(options.rule ?? {});
   await writeConfig(configPath.b, {
     ...common('b'),
     replica: {
@@ -109,6 +125,7 @@ export async function startTwoSites(
     configPath,
     client: new Client({ connection }),
     proxy,
+    receiverPort: receiver,
     supervisor,
     cli,
     async json(site, ...args) {
@@ -116,6 +133,11 @@ export async function startTwoSites(
       if (result.exitCode !== 0) throw new Error(`offsite ${args.join(' ')}: ${result.stderr}`);
       return JSON.parse(result.stdout);
     },
+    async allow(rule) {
+      await writeSourceConfig(rule);
+      await supervisor.restart('worker-a');
+    },
+    logOf: service => readFileSync(join(dataDir, 'logs', `${service}.log`), 'utf8'),
     async close() {
       await connection.close();
       await supervisor.stop();
