@@ -18,6 +18,10 @@ export const MAX_WINDOWS = 24;
 
 /** @returns what is wrong with the windows, a sentence each; empty when they may be used */
 export function blackoutFaults(windows: readonly string[]): readonly string[] {
+  // They may come in a signal, which nobody has looked at.
+  if (!Array.isArray(windows) || !windows.every(text => typeof text === 'string')) {
+    return ['the blackout windows are not a list of texts such as 08:00-18:00'];
+  }
   if (windows.length > MAX_WINDOWS) return [`there are more than ${MAX_WINDOWS} blackout windows`];
   const faults = windows.flatMap(text => windowFault(text) ?? []);
   if (faults.length > 0) return faults;

@@ -15,6 +15,8 @@ export interface CronTimes {
 
 /** @returns what is wrong with an expression, in words; null when it may be used */
 export function cronFault(expression: string): string | null {
+  // It may come in a signal, which nobody has looked at.
+  if (typeof expression !== 'string') return `the cron expression is not a text: ${FIELDS}`;
   const shown = JSON.stringify(expression.slice(0, MAX_LENGTH));
   if (expression.length > MAX_LENGTH) return `the cron expression is longer than ${MAX_LENGTH} characters`;
   // A colon would make croner read a date instead of an expression.

@@ -5,8 +5,9 @@ export type ZoneOffset = (instantMs: number) => number;
 
 /** @returns what is wrong with the name of a time zone, in words; null when it may be used */
 export function timeZoneFault(timeZone: string): string | null {
-  if (timeZone.length <= MAX_LENGTH && isKnown(timeZone)) return null;
-  const shown = JSON.stringify(timeZone.slice(0, MAX_LENGTH));
+  const text = String(timeZone);
+  if (text.length <= MAX_LENGTH && isKnown(text)) return null;
+  const shown = JSON.stringify(text.slice(0, MAX_LENGTH));
   return `the time zone ${shown} is not known: give an IANA name, such as Europe/Berlin`;
 }
 

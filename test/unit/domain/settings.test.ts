@@ -40,9 +40,11 @@ describe('settings', () => {
     [{ everyMs: null, cron: 'at night' }, 'is not one'],
     [{ everyMs: null, cron: '0 3 * * *', timeZone: 'Europe/Bonn' }, 'is not known'],
     [{ everyMs: null, cron: '0 3 * * *', timeZone: '' }, 'is not known'],
-    [{ timeZone: 'Europe/Berlin' }, 'there are none'],
     [{ notBetween: ['08:00-18:00'], timeZone: 'Mars' }, 'is not known'],
     [{ notBetween: ['8-18'] }, 'write it as'],
+    [{ notBetween: '08:00-18:00' as never }, 'not a list'],
+    [{ everyMs: null, cron: 5 as never }, 'not a text'],
+    [{ timeZone: 5 as never }, 'is not known'],
     [{ type: 'continuous' as const }, 'continuous'],
   ])('are refused with a reason: %j', (change, reason) => {
     expect(settingsFaults({ ...settings, ...change }).join()).toContain(reason);
