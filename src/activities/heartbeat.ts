@@ -3,10 +3,13 @@ import { Context } from '@temporalio/activity';
 
 const BEAT_MS = 1_000;
 
-/** Runs `work` with a heartbeat each second that repeats the newest detail it gave to `beat`. */
+/**
+ * Runs `work` with a heartbeat each second that repeats the newest detail it gave to `beat`. The signal tells that
+ * the activity was cancelled or given up; its reason is what to throw.
+ */
 export async function heartbeating<Detail, Result>(
   first: Detail,
-  work: (beat: (detail: Detail) => void) => Promise<Result>,
+  work: (beat: (detail: Detail) => void, signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const context = Context.current();
   let detail = first;
@@ -16,7 +19,7 @@ export async function heartbeating<Detail, Result>(
   try {
     return await work(next => {
       detail = next;
-    });
+    }, context.cancellationSignal);
   } finally {
     clearInterval(timer);
   }

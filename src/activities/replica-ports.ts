@@ -10,6 +10,7 @@ import type {
 } from '../contract/schedule.ts';
 import type { SyncAnswer } from '../contract/sync.ts';
 import type { ReceivedDisk, ReceiverOffer, TransferProgress } from '../contract/transfer.ts';
+import type { ReplicaChain, SealedFile } from '../domain/sealed-file.ts';
 
 export interface ReplicaCatalog {
   registerSchedule(input: {
@@ -24,7 +25,13 @@ export interface ReplicaCatalog {
     nextRunAtMs: number;
   }): Promise<{ nextRunAtMs: number }>;
   recordPaused(scheduleUuid: string, paused: boolean): Promise<void>;
-  createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;
+  /** All that the rows tell; the doubts come from {@link ReplicaFiles}. */
+  createEmptyTask(input: {
+    scheduleUuid: string;
+    taskUuid: string;
+  }): Promise<Omit<EmptyTask, 'replicaDoubts'>>;
+  /** Of each disk of the schedule's newest published point the files in use. */
+  cursorChains(scheduleUuid: string): Promise<readonly ReplicaChain[]>;
   raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<number>;
   recordSyncInfo(input: {
     fence: Fence;
@@ -55,7 +62,7 @@ export interface ReplicaCatalog {
     received: { totalBytes: number; contentDigest: string } | null;
   } | null>;
   /** After the file has its final name: the storage and the disk task are sealed. Idempotent. */
-  markSealed(input: { fence: Fence; diskTaskUuid: string; path: string }): Promise<void>;
+  markSealed(input: { fence: Fence; diskTaskUuid: string; path: string; file: SealedFile }): Promise<void>;
   /** Raises the fence above every task and closes the sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */
@@ -72,9 +79,23 @@ export interface ReceiverPort {
   progress(diskTaskUuid: string): (TransferProgress & { readonly lastSeenAtMs: number }) | null;
 }
 
-/** Seals replica files and removes dropped ones, on this node. */
+/** Seals replica files, proves them and removes dropped ones, on this node. */
 export interface ReplicaFiles {
-  /** Section 7's order up to the rename; the catalog row follows. Finds what is done. */
-  seal(diskTaskUuid: string, received: Omit<ReceivedDisk, 'diskTaskUuid'>): Promise<{ path: string }>;
+  /**
+   * Section 7's order up to the rename; the catalog row follows. Finds what is done. A layer that stands alone
+   * though it came as an increment is copied here, which may take long.
+   * @returns the final path, and what the file is after its last change
+   */
+  seal(
+    diskTaskUuid: string,
+    received: Omit<ReceivedDisk, 'diskTaskUuid'>,
+    options?: {
+      /** Ends a copy with its reason. */
+      readonly signal?: AbortSignal;
+      readonly onProgress?: (copiedBytes: number, totalBytes: number) => void;
+    },
+  ): Promise<{ path: string; file: SealedFile }>;
+  /** The disks whose files are not what they were when they were sealed, with the first doubt in words. */
+  doubts(chains: readonly ReplicaChain[]): Promise<EmptyTask['replicaDoubts']>;
   remove(paths: readonly string[]): Promise<number>;
 }

@@ -1,5 +1,6 @@
 /** The catalog of a replica site, as its activities and its receiver use it. */
 import { type Database, guarded } from './database.ts';
+import { CHAIN_LIMIT, createChainRows } from './replica-chains.ts';
 import { createDeletionRows } from './replica-deletion.ts';
 import { createLayoutRows } from './replica-layouts.ts';
 import { createPublicationRows } from './replica-publication.ts';
@@ -13,6 +14,8 @@ export interface ReplicaCatalogOptions {
   readonly site: string;
   /** The absolute folder of the replicas: `<replicaRoot>/<host>/<disk>/`. */
   readonly replicaRoot: string;
+  /** Chains have fewer layers than this; {@link CHAIN_LIMIT} by default. */
+  readonly chainLimit?: number;
 }
 
 /**
@@ -20,13 +23,15 @@ export interface ReplicaCatalogOptions {
  * Errors: SupersededError and ScheduleDeletedError by the fence, PlanBrokenError, DatabaseUnreachableError,
  * CatalogInputError; the rows' own files name theirs.
  */
-export function createReplicaCatalog(db: Database, { site, replicaRoot }: ReplicaCatalogOptions) {
+export function createReplicaCatalog(db: Database, options: ReplicaCatalogOptions) {
+  const { site, replicaRoot, chainLimit = CHAIN_LIMIT } = options;
   return guarded({
     ...createScheduleRows(db, site),
     ...createTaskRows(db),
     ...createSyncRows(db),
     ...createSessionRows(db),
-    ...createLayoutRows(db, replicaRoot),
+    ...createLayoutRows(db, { replicaRoot, chainLimit }),
+    ...createChainRows(db),
     ...createPublicationRows(db),
     ...createDeletionRows(db),
   });

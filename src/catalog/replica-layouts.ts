@@ -2,9 +2,11 @@
 import { dirname, join, relative } from 'node:path';
 import type { Epoch, Fence } from '../contract/fence.ts';
 import { PlanBrokenError } from '../domain/errors.ts';
+import type { SealedFile } from '../domain/sealed-file.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
+import { chainOf } from './replica-chains.ts';
 import { type DiskTaskRow, findDiskTask, lockRunningTask, type StorageRow } from './replica-rows.ts';
 import { assertOpen, lockSession } from './replica-sessions.ts';
 
@@ -18,8 +20,10 @@ export interface ReplicaLayout {
   readonly directory: string;
   /** The name that the sealed file gets in `directory`. */
   readonly finalName: string;
-  /** The base, as the image names it: relative to `directory`. */
+  /** The base of what is sent, as an image names it: relative to `directory`. */
   readonly backing: { readonly name: string; readonly format: 'qcow2' } | null;
+  /** True when the base's chain is as long as it may be: the sealed file holds what the base has, too. */
+  readonly standsAlone: boolean;
   readonly virtualSizeBytes: number;
   readonly clusterSizeBytes: number;
   readonly state: StorageRow['state'];
@@ -36,8 +40,14 @@ export interface AdoptLayoutInput {
 
 type LocatedDiskTask = DiskTaskRow & { host: string; disk: string; target: string };
 
-/** @param replicaRoot the absolute folder under which this site's replicas lie, a folder a host and disk */
-export function createLayoutRows(db: Database, replicaRoot: string) {
+interface LayoutOptions {
+  /** The absolute folder under which this site's replicas lie, a folder a host and disk. */
+  readonly replicaRoot: string;
+  /** Chains have fewer layers than this. */
+  readonly chainLimit: number;
+}
+
+export function createLayoutRows(db: Database, options: LayoutOptions) {
   return {
     /**
      * Gives the storage of this layout, or makes it; the unique (disk snapshot, layout digest) makes it
@@ -50,6 +60,9 @@ export function createLayoutRows(db: Database, replicaRoot: string) {
         assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
         const diskTask = await locate(trx, input.diskTaskUuid);
         const base = await findStorage(trx, diskTask.base_storage_id);
+        if (base === null && diskTask.base_snapshot !== null) {
+          throw new PlanBrokenError(`the base ${diskTask.base_snapshot} is gone`);
+        }
         if (diskTask.storage_id !== null) {
           const storage = await findStorage(trx, diskTask.storage_id);
           if (storage?.map_digest !== input.mapDigest) {
@@ -57,7 +70,7 @@ export function createLayoutRows(db: Database, replicaRoot: string) {
           }
           return toLayout(storage, base);
         }
-        const storage = await storageOf(trx, replicaRoot, diskTask, base, input);
+        const storage = await storageOf(trx, options, diskTask, base, input);
         await trx('remote_backup_disk_tasks')
           .where({ uuid: diskTask.uuid })
           .update({ storage_id: storage.id });
@@ -66,17 +79,25 @@ export function createLayoutRows(db: Database, replicaRoot: string) {
 
     /** The disk task's layout, null before {@link adoptLayout}. */
     async findLayout(diskTaskUuid: string): Promise<ReplicaLayout | null> {
-      const row = await db('remote_backup_disk_tasks').where({ uuid: diskTaskUuid }).first('storage_id');
+      const row = await db<DiskTaskRow>('remote_backup_disk_tasks')
+        .where({ uuid: diskTaskUuid } as object)
+        .first('storage_id', 'base_storage_id');
       const storage = await findStorage(db, row?.storage_id ?? null);
       if (storage === null) return null;
-      return toLayout(storage, await findStorage(db, storage.base_storage_id));
+      return toLayout(storage, await findStorage(db, row?.base_storage_id ?? null));
     },
 
     /**
-     * After the file has its final name: storage and disk task are sealed. A retry finds it done.
+     * After the file has its final name: storage and disk task are sealed, and what the file is now is kept for
+     * its proof. A retry finds it done.
      * @throws {CatalogInputError} when the bytes were not received, or `path` is not the layout's
      */
-    markSealed: (input: { fence: Fence; diskTaskUuid: string; path: string }): Promise<void> =>
+    markSealed: (input: {
+      fence: Fence;
+      diskTaskUuid: string;
+      path: string;
+      file: SealedFile;
+    }): Promise<void> =>
       inTransaction(db, async trx => {
         const diskTask = await findDiskTask(trx, input.diskTaskUuid);
         await lockRunningTask(trx, input.fence, diskTask.task_uuid);
@@ -91,8 +112,9 @@ export function createLayoutRows(db: Database, replicaRoot: string) {
           throw new CatalogInputError(`disk task ${diskTask.uuid} was not received`);
         }
         await trx('snapshot_storages')
-          .where({ id: storage.id, state: 'partial' })
-          .update({ state: 'sealed' });
+          .where({ id: storage.id })
+          .whereIn('state', ['partial', 'sealed'])
+          .update({ state: 'sealed', sealed_file: JSON.stringify(input.file) });
         await trx('remote_backup_disk_tasks').where({ uuid: diskTask.uuid }).update({ state: 'sealed' });
       }),
 
@@ -134,19 +156,22 @@ async function findStorage(db: Database | Transaction, id: number | null): Promi
 
 async function storageOf(
   trx: Transaction,
-  replicaRoot: string,
+  { replicaRoot, chainLimit }: LayoutOptions,
   diskTask: LocatedDiskTask,
   base: StorageRow | null,
   input: AdoptLayoutInput,
 ): Promise<StorageRow> {
   const { target, disk, host, disk_snapshot_id: diskSnapshotId } = diskTask;
   await assertSize(trx, diskTask, input.virtualSizeBytes);
-  const copy = await publishedCopies(trx, diskSnapshotId, diskTask.base_storage_id, input.mapDigest);
+  const standsAlone = base !== null && (await chainOf(trx, base.id)).length + 1 >= chainLimit;
+  const baseStorageId = standsAlone ? null : (base?.id ?? null);
+  const copy = await publishedCopies(trx, diskSnapshotId, baseStorageId, input.mapDigest);
   const layoutDigest = digestLayout([
     target,
     disk,
     base === null ? '-' : (base.layout_digest ?? base.path),
     input.mapDigest,
+    ...(standsAlone ? ['stand-alone'] : []),
     ...(copy === 0 ? [] : [String(copy)]),
   ]);
   // The layers of a replica lie in one directory; a base that we did not write keeps its own place.
@@ -163,7 +188,7 @@ async function storageOf(
       map_digest: input.mapDigest,
       virtual_size_bytes: input.virtualSizeBytes,
       cluster_size_bytes: input.clusterSizeBytes,
-      base_storage_id: base?.id ?? null,
+      base_storage_id: baseStorageId,
     })
     .onConflict(['disk_snapshot_id', 'layout_digest'])
     .ignore();
@@ -210,6 +235,7 @@ function digestLayout(parts: readonly string[]): string {
   return toHex(hasher.digest());
 }
 
+/** @param base what the disk task's increment stands on; the storage does not name it where it stands alone */
 function toLayout(storage: StorageRow, base: StorageRow | null): ReplicaLayout {
   const directory = dirname(storage.path);
   return {
@@ -219,6 +245,7 @@ function toLayout(storage: StorageRow, base: StorageRow | null): ReplicaLayout {
     directory,
     finalName: storage.path.slice(directory.length + 1),
     backing: base === null ? null : { name: relative(directory, base.path), format: 'qcow2' },
+    standsAlone: base !== null && storage.base_storage_id === null,
     virtualSizeBytes: storage.virtual_size_bytes ?? 0,
     clusterSizeBytes: storage.cluster_size_bytes ?? 0,
     state: storage.state,

@@ -4,6 +4,7 @@ import type { EmptyTask } from '../contract/replica-activities.ts';
 import type { DiskSummary, ScheduleSettings, TaskOutcome, TaskSummary } from '../contract/schedule.ts';
 import type { Cursor, SyncAnswer, SyncMethod } from '../contract/sync.ts';
 import { SupersededError } from '../domain/errors.ts';
+import type { SealedFile } from '../domain/sealed-file.ts';
 import type { Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
 import { checkFence } from './fence-rows.ts';
@@ -28,10 +29,10 @@ export interface ScheduleRow {
   readonly cursor_generation: number | null;
 }
 
-/** What the task was told when it was made; a retry is told the same. */
+/** What the task was told when it was made; a retry is told the same. Doubts are looked for each time. */
 export type CurrentInfo = Pick<
   EmptyTask,
-  'taskUuid' | 'lockType' | 'generation' | 'unfinished' | 'replicaHoldsHost' | 'replicaDoubts'
+  'taskUuid' | 'lockType' | 'generation' | 'unfinished' | 'replicaHoldsHost'
 >;
 
 export interface TaskRow {
@@ -83,6 +84,7 @@ export interface StorageRow {
   readonly base_storage_id: number | null;
   readonly content_digest: string | null;
   readonly total_bytes: number | null;
+  readonly sealed_file: SealedFile | null;
 }
 
 /** The schedule's row, locked until the transaction ends. All that acts on a schedule takes it first. */

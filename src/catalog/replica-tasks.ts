@@ -19,13 +19,16 @@ import {
 } from './replica-rows.ts';
 import { lockLiveSchedule } from './replica-schedules.ts';
 
+/** A new task as far as rows tell: whether the files are still there is not for the catalog to say. */
+export type CatalogTask = Omit<EmptyTask, 'replicaDoubts'>;
+
 export function createTaskRows(db: Database) {
   return {
     /**
      * Returns the task of this uuid, or makes it with the schedule's next generation; an older unfinished task
      * ends as superseded. Two callers at once get the same task: the schedule's row is locked.
      */
-    createEmptyTask: (input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask> =>
+    createEmptyTask: (input: { scheduleUuid: string; taskUuid: string }): Promise<CatalogTask> =>
       inTransaction(db, async trx => {
         const schedule = await lockLiveSchedule(trx, input.scheduleUuid);
         const known = await trx<TaskRow>('remote_backup_tasks').where({ uuid: input.taskUuid }).first();
@@ -130,8 +133,6 @@ async function insertTask(trx: Transaction, schedule: ScheduleRow, taskUuid: str
     generation,
     unfinished: await findUnfinished(trx, schedule),
     replicaHoldsHost: await holdsHost(trx, schedule.host),
-    // Doubts come from verifying replicas at rest.
-    replicaDoubts: [],
   };
   const [task] = await trx<TaskRow>('remote_backup_tasks')
     .insert({
@@ -164,7 +165,7 @@ async function holdsHost(trx: Transaction, host: string): Promise<boolean> {
   return row !== undefined;
 }
 
-const toEmptyTask = (task: TaskRow): EmptyTask => ({
+const toEmptyTask = (task: TaskRow): CatalogTask => ({
   ...task.current_info,
   taskId: task.id,
   plan: task.plan,

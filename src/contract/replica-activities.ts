@@ -61,7 +61,11 @@ export interface ReplicaActivities {
   recordPaused(input: { scheduleUuid: string; paused: boolean }): Promise<void>;
   createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;
   /** The next plan of a task; asked again from the same plan it gives the same. */
-  raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<{ plan: number }>;
+  raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<{
+    plan: number;
+    /** As in {@link EmptyTask}, looked for again; versions before did not tell. */
+    replicaDoubts?: SyncQuery['replicaDoubts'];
+  }>;
   recordSyncInfo(input: {
     fence: Fence;
     taskUuid: string;

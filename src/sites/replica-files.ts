@@ -1,10 +1,13 @@
-/** Brings the catalog's layouts and the files of replicas together: sealing and dropping. */
+/** Brings the catalog's layouts and the files of replicas together: proving, sealing and dropping. */
 import { join, resolve, sep } from 'node:path';
 import type { ReplicaFiles } from '../activities/replica-ports.ts';
 import type { ReplicaCatalog } from '../catalog/replica-catalog.ts';
 import { OffsiteError, PlanBrokenError } from '../domain/errors.ts';
+import type { ReplicaChain } from '../domain/sealed-file.ts';
 import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { sealPartial } from '../images/replica/seal.ts';
+import { doubtSealedFile, sealedFileOf } from '../images/replica/sealed-file.ts';
+import { sealStandAlone } from '../images/replica/stand-alone.ts';
 
 class OutsideReplicaRootError extends OffsiteError {
   constructor(path: string) {
@@ -12,19 +15,48 @@ class OutsideReplicaRootError extends OffsiteError {
   }
 }
 
-export function createReplicaFiles(parts: { catalog: ReplicaCatalog; replicaRoot: string }): ReplicaFiles {
-  const { catalog, replicaRoot } = parts;
+export function createReplicaFiles(parts: {
+  catalog: ReplicaCatalog;
+  replicaRoot: string;
+  node: string;
+}): ReplicaFiles {
+  const { catalog, replicaRoot, node } = parts;
+  const oneAtATime = createQueues();
+
+  async function proveBase(diskTaskUuid: string): Promise<void> {
+    const doubt = await doubtOfChain(await catalog.baseChain(diskTaskUuid), node);
+    if (doubt !== null) throw new PlanBrokenError(`the replica's base is in doubt: ${doubt}`);
+  }
+
   return {
-    async seal(diskTaskUuid, { contentDigest }) {
+    async seal(diskTaskUuid, { contentDigest }, { signal, onProgress } = {}) {
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) throw new PlanBrokenError(`disk task ${diskTaskUuid} has no layout`);
-      await sealPartial({
-        directory: layout.directory,
-        finalName: layout.finalName,
-        contentDigest,
+      const { directory, finalName, standsAlone } = layout;
+      const path = join(directory, finalName);
+      const input = { directory, finalName, contentDigest };
+      // An attempt that Temporal gave up may still copy for a moment.
+      return oneAtATime(path, async () => {
+        await (standsAlone
+          ? sealStandAlone({
+              ...input,
+              imageRoots: [replicaRoot],
+              proveBase: () => proveBase(diskTaskUuid),
+              signal,
+              onProgress,
+            })
+          : sealPartial(input));
+        return { path, file: await sealedFileOf(path) };
       });
-      return { path: join(layout.directory, layout.finalName) };
     },
+
+    async doubts(chains) {
+      const found = await Promise.all(
+        chains.map(async chain => ({ disk: chain.disk, doubt: await doubtOfChain(chain, node) })),
+      );
+      return found.flatMap(({ disk, doubt }) => (doubt === null ? [] : [{ disk, doubt }]));
+    },
+
     async remove(paths) {
       let removed = 0;
       for (const path of paths) {
@@ -33,5 +65,33 @@ export function createReplicaFiles(parts: { catalog: ReplicaCatalog; replicaRoot
       }
       return removed;
     },
+  };
+}
+
+/** The first doubt about a chain's files on this node, from the top; those of other nodes cannot be looked at here. */
+async function doubtOfChain({ layers }: ReplicaChain, node: string): Promise<string | null> {
+  if (layers.length === 0) return 'no file of it is known';
+  for (const [index, layer] of layers.entries()) {
+    if (layer.node !== node) continue;
+    const doubt = await doubtSealedFile(layer.path, layer.sealed);
+    if (doubt !== null) return `layer ${index + 1} of ${layers.length} from the top, ${layer.path}: ${doubt}`;
+  }
+  return null;
+}
+
+type Work<T> = () => Promise<T>;
+
+/** Runs works of one key one after the other, whatever becomes of the earlier ones. */
+function createQueues(): <T>(key: string, work: Work<T>) => Promise<T> {
+  const last = new Map<string, Promise<unknown>>();
+  return async <T>(key: string, work: Work<T>) => {
+    const before = last.get(key) ?? Promise.resolve();
+    const running = before.then(work, work);
+    last.set(key, running);
+    try {
+      return await running;
+    } finally {
+      if (last.get(key) === running) last.delete(key);
+    }
   };
 }

@@ -37,7 +37,7 @@ export async function createReplicaSite(parts: {
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: createSessionDirectory(catalog),
+    directory: createSessionDirectory({ catalog, replicaRoot }),
     log,
   });
   await receiver.start();
@@ -56,7 +56,7 @@ export async function createReplicaSite(parts: {
       cut: (diskTaskUuid, below) => receiver.cut(diskTaskUuid, below),
       progress: diskTaskUuid => receiver.progress(diskTaskUuid),
     },
-    files: createReplicaFiles({ catalog, replicaRoot }),
+    files: createReplicaFiles({ catalog, replicaRoot, node }),
     clock: () => Date.now(),
   });
   const { openReceiver, awaitReceived, finishDiskTask, ...catalogActivities } = activities;

@@ -5,11 +5,18 @@ import { mapDigest } from '../domain/content-digest.ts';
 import { PlanBrokenError } from '../domain/errors.ts';
 import type { ExtentMap } from '../domain/extent-map.ts';
 import { readStoredMap } from '../images/replica/map-file.ts';
+import { incrementName } from '../images/replica/names.ts';
 import { openPartial } from '../images/replica/partial.ts';
+import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import type { LayerSink, SessionDirectory } from '../transfer/ports.ts';
 
-export function createSessionDirectory(catalog: ReplicaCatalog): SessionDirectory {
+/** @param parts.replicaRoot the folder of all replicas of this node */
+export function createSessionDirectory(parts: {
+  catalog: ReplicaCatalog;
+  replicaRoot: string;
+}): SessionDirectory {
+  const { catalog, replicaRoot } = parts;
   return {
     find: diskTaskUuid => catalog.findSession(diskTaskUuid),
 
@@ -19,9 +26,9 @@ export function createSessionDirectory(catalog: ReplicaCatalog): SessionDirector
       if (layout.mapDigest !== toHex(digest)) {
         throw new PlanBrokenError('the sender has another extent map than when this disk was begun');
       }
-      const map = await readStoredMap(layout.directory, layout.finalName);
+      const map = await readStoredMap(layout.directory, receivedName(layout));
       if (map === null || toHex(mapDigest(map, createXxh128)) !== layout.mapDigest) return null;
-      return openSinkOf(layout, map);
+      return openSinkOf(layout, map, replicaRoot);
     },
 
     async openSink({ diskTaskUuid, epoch }, map) {
@@ -32,7 +39,7 @@ export function createSessionDirectory(catalog: ReplicaCatalog): SessionDirector
         virtualSizeBytes: map.virtualSizeBytes,
         clusterSizeBytes: map.clusterSizeBytes,
       });
-      return openSinkOf(layout, map);
+      return openSinkOf(layout, map, replicaRoot);
     },
 
     markReceived: ({ diskTaskUuid, epoch }, received) =>
@@ -40,9 +47,15 @@ export function createSessionDirectory(catalog: ReplicaCatalog): SessionDirector
   };
 }
 
-async function openSinkOf(layout: ReplicaLayout, map: ExtentMap): Promise<LayerSink> {
+const receivedName = ({ finalName, standsAlone }: ReplicaLayout): string =>
+  standsAlone ? incrementName(finalName) : finalName;
+
+async function openSinkOf(layout: ReplicaLayout, map: ExtentMap, replicaRoot: string): Promise<LayerSink> {
   const { directory, finalName, backing } = layout;
-  const partial = await openPartial({ directory, finalName, map, backing });
+  const input = { directory, finalName, map, backing };
+  const partial = layout.standsAlone
+    ? await openIncrement({ ...input, imageRoots: [replicaRoot] })
+    : await openPartial(input);
   return {
     dataBytes: map.dataBytes,
     get durableBytes() {

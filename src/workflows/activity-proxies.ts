@@ -100,6 +100,7 @@ export const receiverWatch = (
     heartbeatTimeout: HEARTBEAT,
   });
 
+/** Most files are sealed at once; one that starts a new chain is copied first. */
 export const sealing = (
   site: string,
   node: string,
@@ -107,7 +108,8 @@ export const sealing = (
 ): Pick<ReplicaControlActivities, 'finishDiskTask'> =>
   proxyActivities<Pick<ReplicaControlActivities, 'finishDiskTask'>>({
     ...control(site, node, summary),
-    startToCloseTimeout: '2 minutes',
+    startToCloseTimeout: UNLIMITED,
+    heartbeatTimeout: HEARTBEAT,
   });
 
 /** Waits for a slot as long as it takes: that is no fault. */

@@ -69,7 +69,7 @@ class TaskRun {
     const { spec, taskUuid } = this.#input;
     this.#at('createEmptyTask', 'makes its row');
     // Without its generation a task cannot even be ended, so this step is not cut short.
-    const task = await CancellationScope.nonCancellable(() =>
+    let task = await CancellationScope.nonCancellable(() =>
       replicaCatalog(spec.replicaSite, 'make the task').createEmptyTask({
         scheduleUuid: spec.uuid,
         taskUuid,
@@ -82,7 +82,7 @@ class TaskRun {
         return await this.#runPlan(task);
       } catch (error) {
         if (failureCode(error) !== 'PlanBroken') throw error;
-        await this.#planAnew(failureReason(error), broken);
+        task = await this.#planAnew(task, failureReason(error), broken);
       }
     }
   }
@@ -194,16 +194,18 @@ class TaskRun {
     return this.#done(summary);
   }
 
-  async #planAnew(reason: string, broken: number): Promise<void> {
+  /** @returns the task with what B found out about its files meanwhile */
+  async #planAnew(task: EmptyTask, reason: string, broken: number): Promise<EmptyTask> {
     const { spec, taskUuid } = this.#input;
     this.#at('raisePlan', `plans anew: ${reason}`);
-    const { plan } = await replicaCatalog(spec.replicaSite, 'plan anew').raisePlan({
+    const { plan, replicaDoubts } = await replicaCatalog(spec.replicaSite, 'plan anew').raisePlan({
       fence: this.#fence(),
       taskUuid,
       reason,
     });
     this.#plan = plan;
     await sleep(backoffMs(broken), { summary: `plans anew: ${reason}`.slice(0, MAX_SUMMARY_LENGTH) });
+    return { ...task, replicaDoubts: replicaDoubts ?? task.replicaDoubts };
   }
 
   /** Ends the task without publishing. What B's row says counts more: it may have been deleted meanwhile. */

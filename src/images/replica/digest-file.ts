@@ -1,7 +1,7 @@
 /** The digest file beside a sealed layer: what its content was when both sites agreed. docs/formats/replica-files.md. */
 import { BLOCK_BYTES, type BlockDigest, DIGEST_BYTES } from '../../domain/content-digest.ts';
 import type { MapShape } from '../../domain/extent-map.ts';
-import { readOrNull, statOrNull, storeFile } from './durable-files.ts';
+import { openOrNull, readFully, readOrNull, statOrNull, storeFile } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
 import { CHECKSUM_BYTES, isSealed, seal } from './record.ts';
 
@@ -11,6 +11,7 @@ const HEADER_BYTES = 80;
 const ENTRY_BYTES = 8 + DIGEST_BYTES;
 /** Bounds what a hostile file can cost: 1 GiB, enough for 44 TiB of data in one layer. */
 const MAX_DIGEST_FILE_BYTES = 1024 * 1024 * 1024;
+const MISSING = 'the digest file is missing';
 
 /** What a digest file says of a layer, beside its blocks. */
 export interface LayerDigestsHead extends MapShape {
@@ -67,32 +68,58 @@ export async function readDigestFile(path: string): Promise<LayerDigests> {
     throw new ReplicaFileError(path, `the digest file has ${stats.size} bytes, which is too large`);
   }
   const bytes = await readOrNull(path);
-  if (bytes === null) throw new ReplicaFileError(path, 'the digest file is missing');
+  if (bytes === null) throw new ReplicaFileError(path, MISSING);
   return decodeDigestFile(path, bytes);
+}
+
+/**
+ * Reads what a digest file says of its layer, and not its blocks: cheap, whatever the layer's size. Without the
+ * blocks the checksum cannot be compared.
+ * @throws {ReplicaFileError} when it is missing, no digest file, or cut
+ */
+export async function readDigestHead(path: string): Promise<LayerDigestsHead> {
+  const file = await openOrNull(path, 'r');
+  if (file === null) throw new ReplicaFileError(path, MISSING);
+  try {
+    const head = Buffer.alloc(HEADER_BYTES);
+    const readBytes = await readFully(file, head, 0);
+    const { size } = await file.stat();
+    return decodeHead(path, head.subarray(0, readBytes), size);
+  } finally {
+    await file.close();
+  }
 }
 
 /** @throws {ReplicaFileError} naming `path` */
 export function decodeDigestFile(path: string, bytes: Buffer): LayerDigests {
-  if (bytes.length < HEADER_BYTES + CHECKSUM_BYTES || bytes.toString('latin1', 0, 8) !== MAGIC) {
+  const head = decodeHead(path, bytes, bytes.length);
+  if (!isSealed(bytes)) throw new ReplicaFileError(path, 'the digest file is torn or damaged');
+  const { blockCount, virtualSizeBytes } = head;
+  checkBlocks(path, bytes, blockCount, Math.ceil(virtualSizeBytes / BLOCK_BYTES));
+  return { ...head, blocks: () => decodeBlocks(bytes, blockCount) };
+}
+
+function decodeHead(
+  path: string,
+  bytes: Buffer,
+  fileSizeBytes: number,
+): LayerDigestsHead & { readonly blockCount: number } {
+  if (fileSizeBytes < HEADER_BYTES + CHECKSUM_BYTES || bytes.toString('latin1', 0, 8) !== MAGIC) {
     throw new ReplicaFileError(path, 'not a digest file');
   }
   const version = bytes.readUInt32LE(8);
   if (version !== VERSION) throw new ReplicaFileError(path, `digest file of unknown version ${version}`);
-  if (!isSealed(bytes)) throw new ReplicaFileError(path, 'the digest file is torn or damaged');
   const blockCount = Number(bytes.readBigUInt64LE(64));
-  if (bytes.length !== HEADER_BYTES + blockCount * ENTRY_BYTES + CHECKSUM_BYTES) {
+  if (fileSizeBytes !== HEADER_BYTES + blockCount * ENTRY_BYTES + CHECKSUM_BYTES) {
     throw new ReplicaFileError(path, `the digest file does not hold its ${blockCount} blocks`);
   }
-  const virtualSizeBytes = Number(bytes.readBigUInt64LE(16));
-  checkBlocks(path, bytes, blockCount, Math.ceil(virtualSizeBytes / BLOCK_BYTES));
   return {
     clusterSizeBytes: bytes.readUInt32LE(12),
-    virtualSizeBytes,
+    virtualSizeBytes: Number(bytes.readBigUInt64LE(16)),
     dataBytes: Number(bytes.readBigUInt64LE(24)),
     mapDigest: bytes.subarray(32, 48),
     contentDigest: bytes.subarray(48, 64),
     blockCount,
-    blocks: () => decodeBlocks(bytes, blockCount),
   };
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ReplicaFileError } from './errors.ts';
 
 /** `<host snapshot UUID>.<16 hexadecimal digits of the layout digest>.qcow2`, as the catalog gives it. */
-const FINAL_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{16}\.qcow2$/;
+const FINAL_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{16}(\.increment)?\.qcow2$/;
 
 /** The paths of one layer's files. */
 export interface LayerPaths {
@@ -14,6 +14,13 @@ export interface LayerPaths {
   readonly progress: string;
   readonly digests: string;
 }
+
+/**
+ * Under this name the increment of a stand-alone layer is received, until the layer is sealed under its own.
+ * No file ever has it without a suffix.
+ */
+export const incrementName = (finalName: string): string =>
+  finalName.replace(/(\.increment)?\.qcow2$/, '.increment.qcow2');
 
 /** @throws {ReplicaFileError} unless `finalName` is the name of a sealed layer: no path, no suffix */
 export function layerPaths(directory: string, finalName: string): LayerPaths {

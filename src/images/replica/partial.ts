@@ -34,7 +34,9 @@ export interface OpenPartialInput {
   /** The map that came, or the one that `readStoredMap` gave. */
   readonly map: ExtentMap;
   readonly backing: BackingFile | null;
-  readonly onStep?: StepHook;
+  readonly onStep?: StepHook | undefined;
+  /** Ends the hashing of the prefix with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One layer's file, open for the data stream. Calls must not overlap, but for `close`. */
@@ -98,7 +100,7 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
       );
       input.onStep?.('metadata-written');
     }
-    const digester = await hashPrefix(file, paths.partial, layout, durableBytes);
+    const digester = await hashPrefix(file, paths.partial, layout, durableBytes, input.signal);
     return new OpenReplica({
       paths,
       layout,
@@ -150,10 +152,12 @@ async function hashPrefix(
   path: string,
   { map, dataStart }: Qcow2Layout,
   bytes: number,
+  signal?: AbortSignal,
 ): Promise<ContentDigester> {
   const digester = new ContentDigester(map, createXxh128);
   await copyStream(
     async (target, position) => {
+      signal?.throwIfAborted();
       if ((await readFully(file, target, dataStart + position)) < target.length) {
         throw new ReplicaFileError(path, 'the file is shorter than what it should hold');
       }
@@ -285,7 +289,8 @@ class OpenReplica implements PartialReplica {
   }
 }
 
-class SealedReplica implements PartialReplica {
+/** A layer that is sealed already, for a session that finds all of it there. */
+export class SealedReplica implements PartialReplica {
   readonly durableBytes: number;
   readonly dataBytes: number;
   readonly #path: string;

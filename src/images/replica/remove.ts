@@ -1,19 +1,28 @@
 /** Takes away what is no longer wanted of a layer. Whether it may go is the catalog's to say. */
 import { basename, dirname } from 'node:path';
 import { removeFile, syncDirectory } from './durable-files.ts';
-import { layerPaths } from './names.ts';
+import { incrementName, type LayerPaths, layerPaths } from './names.ts';
 
 /**
  * Removes every file of a layer, sealed or partial.
  * @returns how many files there were
  */
 export async function removeReplicaFiles(finalPath: string): Promise<number> {
-  const paths = layerPaths(dirname(finalPath), basename(finalPath));
+  const directory = dirname(finalPath);
+  const finalName = basename(finalPath);
+  const removed =
+    (await removeLayer(layerPaths(directory, finalName))) +
+    (await removeLayer(layerPaths(directory, incrementName(finalName))));
+  if (removed > 0) await syncDirectory(directory);
+  return removed;
+}
+
+/** As {@link removeReplicaFiles}, of one name; the directory is the caller's to sync. */
+export async function removeLayer(paths: LayerPaths): Promise<number> {
   let removed = 0;
   // The map goes last of the partial's files: while it stands, the layout is known.
   for (const path of [paths.final, paths.partial, paths.progress, paths.digests, paths.map]) {
     if (await removeFile(path)) removed += 1;
   }
-  if (removed > 0) await syncDirectory(paths.directory);
   return removed;
 }

@@ -14,7 +14,7 @@ export interface SealInput {
   readonly finalName: string;
   /** What both sites agreed on: hexadecimal, 32 digits, as the contract's messages carry it. */
   readonly contentDigest: string;
-  readonly onStep?: StepHook;
+  readonly onStep?: StepHook | undefined;
 }
 
 const READ_ONLY = 0o444;
@@ -56,8 +56,11 @@ async function syncImage(paths: LayerPaths): Promise<void> {
   await usingFile(file, () => file.sync());
 }
 
-/** The digest file comes with the last byte received; a damaged one is made anew from the image. */
-async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
+/**
+ * The digest file comes with the last byte received; a damaged one is made anew from the image.
+ * @throws {ReplicaFileError} when the layer was not received whole, or not as both sites agreed
+ */
+export async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   if (await hasDigests(paths, contentDigest)) {
     await usingFile(await open(paths.digests, 'r'), file => file.sync());
   } else {
@@ -106,7 +109,8 @@ async function hasDigests(paths: LayerPaths, contentDigest: string): Promise<boo
 
 async function makeReadOnly(path: string): Promise<void> {
   await usingFile(await open(path, 'r'), async file => {
-    await file.chmod(READ_ONLY);
+    // A retry must not touch the file: its times are part of its proof.
+    if (((await file.stat()).mode & 0o777) !== READ_ONLY) await file.chmod(READ_ONLY);
     await file.sync();
   });
 }

@@ -3,12 +3,13 @@ import { randomUUID } from 'node:crypto';
 import type { Database } from '../../../src/catalog/database.ts';
 import type { LayerFile } from '../../../src/catalog/register-snapshot.ts';
 import type { ReplicaCatalog } from '../../../src/catalog/replica-catalog.ts';
+import type { CatalogTask } from '../../../src/catalog/replica-tasks.ts';
 import { createSourceInventory } from '../../../src/catalog/source-inventory.ts';
 import type { Fence } from '../../../src/contract/fence.ts';
 import { CONTRACT_VERSION, lockTypeOf } from '../../../src/contract/names.ts';
-import type { EmptyTask } from '../../../src/contract/replica-activities.ts';
 import type { ScheduleSettings, ScheduleSpec, TaskSummary } from '../../../src/contract/schedule.ts';
 import type { Cursor, DiskPlan, SyncAnswer, SyncQuery } from '../../../src/contract/sync.ts';
+import type { SealedFile } from '../../../src/domain/sealed-file.ts';
 
 export const FINGERPRINT = 'ab'.repeat(32);
 export const MIB = 1024 * 1024;
@@ -162,6 +163,16 @@ export const freshMap = (): string => {
   return digestOf(map);
 };
 
+/** What a sealed file might be. */
+export const SEALED: SealedFile = {
+  device: '2049',
+  inode: '77',
+  sizeBytes: 4096,
+  mtimeNs: '1700000000000000001',
+  ctimeNs: '1700000000000000002',
+  contentDigest: digestOf(7),
+};
+
 /** Opens, lays out, receives and seals one disk task. @returns its layout */
 export async function transfer(
   catalog: ReplicaCatalog,
@@ -179,7 +190,8 @@ export async function transfer(
     clusterSizeBytes: 65_536,
   });
   await catalog.markReceived({ diskTaskUuid, epoch, totalBytes: 4096, contentDigest: digestOf(7) });
-  await catalog.markSealed({ fence, diskTaskUuid, path: `${layout.directory}/${layout.finalName}` });
+  const path = `${layout.directory}/${layout.finalName}`;
+  await catalog.markSealed({ fence, diskTaskUuid, path, file: SEALED });
   return layout;
 }
 
@@ -188,7 +200,7 @@ export async function publishTask(
   catalog: ReplicaCatalog,
   scheduleUuid: string,
   answer: SyncAnswer,
-): Promise<{ task: EmptyTask; fence: Fence; summary: TaskSummary }> {
+): Promise<{ task: CatalogTask; fence: Fence; summary: TaskSummary }> {
   const taskUuid = randomUUID();
   const task = await catalog.createEmptyTask({ scheduleUuid, taskUuid });
   const fence = fenceOf(scheduleUuid, task.generation);

@@ -15,6 +15,7 @@ import {
   newSchedule,
   planOf,
   publishTask,
+  SEALED,
   transfer,
 } from './fixtures.ts';
 
@@ -169,6 +170,7 @@ describe('a layout', () => {
       directory: `/replicas/${spec.host}/vda`,
       finalName: `${target}.${first?.layoutDigest.slice(0, 16)}.qcow2`,
       backing: null,
+      standsAlone: false,
       virtualSizeBytes: 64 * MIB,
       clusterSizeBytes: 65_536,
       state: 'partial',
@@ -252,7 +254,7 @@ describe('markSealed', () => {
     const running = await startDisk();
     await open(running, 1);
     const layout = await adopt(running, freshMap());
-    const seal = { ...running, path: `${layout.directory}/${layout.finalName}` };
+    const seal = { ...running, path: `${layout.directory}/${layout.finalName}`, file: SEALED };
     const invalid = { code: 'InvalidInput' };
     await expect(catalog.markSealed(seal)).rejects.toMatchObject(invalid);
     await receive(running, 1);

@@ -92,7 +92,6 @@ describe('createEmptyTask', () => {
       prev: null,
       unfinished: null,
       replicaHoldsHost: false,
-      replicaDoubts: [],
     });
     expect(second).toEqual(first);
     expect((await scheduleRow()).last_generation).toBe(1);

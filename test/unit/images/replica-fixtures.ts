@@ -9,6 +9,7 @@ import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/
 import type { BackingFile } from '../../../src/images/qcow2/layout.ts';
 import { openPartial, type StepHook } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
+import { openIncrement, sealStandAlone } from '../../../src/images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 
 export const SNAPSHOT = '0b0e5f3c-6d1f-4f58-9a52-2f0f6a3f6b11';
@@ -121,6 +122,37 @@ export async function receiveFixedLayer(directory: string, onStep: StepHook): Pr
   await sealPartial({ directory, finalName, contentDigest, onStep });
   return finalName;
 }
+
+/** An increment over a sealed base that is sealed stand-alone; as {@link receiveFixedLayer}. */
+export async function receiveFixedStandAlone(directory: string, onStep: StepHook): Promise<string> {
+  const base = await sealFixedBase(directory);
+  const map = mapOf(3 * 1024 * 1024, 65536, [
+    ['hole', 6],
+    ['data', 9],
+    ['zero', 2],
+  ]);
+  const stream = randomBytes(map.dataBytes, 9);
+  const backing: BackingFile = { name: base, format: 'qcow2' };
+  const finalName = nameOf(map, backing);
+  const imageRoots = [directory];
+  const sink = await openIncrement({ directory, finalName, map, backing, imageRoots, onStep });
+  await sink.write(stream.subarray(sink.durableBytes), sink.durableBytes);
+  const contentDigest = toHex(await sink.finish());
+  await sink.close();
+  await sealStandAlone({ directory, finalName, contentDigest, imageRoots, onStep });
+  return finalName;
+}
+
+/** Sealed once; not part of what is killed. */
+const sealFixedBase = (directory: string): Promise<string> => {
+  const map = mapOf(2 * 1024 * 1024, 65536, [
+    ['data', 12],
+    ['hole', 3],
+    ['data', 2],
+  ]);
+  const hostSnapshot = '00000000-0000-4000-8000-000000000000';
+  return sealLayer(directory, { map, stream: randomBytes(map.dataBytes, 8), hostSnapshot });
+};
 
 /** A fresh directory in memory where there is such a file system: thousands of fsyncs cost nothing there. */
 export async function withMemoryDir<T>(work: (dir: string) => Promise<T>): Promise<T> {

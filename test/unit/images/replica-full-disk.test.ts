@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -6,9 +7,10 @@ import { expect, it } from 'vitest';
 import { writeImage } from '../../../src/images/overlay.ts';
 import { openPartial } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
+import { openIncrement, sealStandAlone } from '../../../src/images/replica/stand-alone.ts';
 import { toHex } from '../../../src/lib/digest.ts';
 import { qemuCheck, withTempDir } from '../../support/qemu.ts';
-import { filesOf, mapOf, nameOf, randomBytes, readerOf } from './replica-fixtures.ts';
+import { filesOf, mapOf, nameOf, randomBytes, readerOf, sealLayer } from './replica-fixtures.ts';
 
 const run = promisify(execFile);
 const MIB = 1024 * 1024;
@@ -72,6 +74,37 @@ it('keeps what is durable when the disk fills meanwhile, and goes on once there 
     const contentDigest = toHex(await second.finish());
     await second.close();
     const { path } = await sealPartial({ directory: dir, finalName, contentDigest });
+    expect(await qemuCheck(path)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });
+  });
+});
+
+it('keeps the received increment when its stand-alone image finds no room, and goes on once there is some', async () => {
+  await withSmallDisk(async dir => {
+    const base = mapOf(2 * MIB, 65536, [['data', 16]]);
+    const name = await sealLayer(dir, { map: base, stream: randomBytes(base.dataBytes, 7) });
+    const map = mapOf(2 * MIB, 65536, [
+      ['hole', 16],
+      ['data', 8],
+    ]);
+    const backing = { name, format: 'qcow2' } as const;
+    const [finalName, imageRoots] = [nameOf(map, backing), [dir]];
+    const sink = await openIncrement({ directory: dir, finalName, map, backing, imageRoots });
+    await sink.write(randomBytes(map.dataBytes, 8), 0);
+    const contentDigest = toHex(await sink.finish());
+    await sink.close();
+
+    const seal = { directory: dir, finalName, contentDigest, imageRoots };
+    await writeFile(join(dir, 'ballast'), Buffer.alloc(MIB));
+    await expect(sealStandAlone(seal)).rejects.toMatchObject({ code: 'DiskFull' });
+    await rm(join(dir, 'ballast'));
+    // This time the room is taken while it is copied.
+    const fill = () =>
+      expect(() => writeFileSync(join(dir, 'ballast'), Buffer.alloc(4 * MIB))).toThrow('ENOSPC');
+    await expect(sealStandAlone({ ...seal, onProgress: fill })).rejects.toMatchObject({
+      code: 'DiskFull',
+    });
+    await rm(join(dir, 'ballast'));
+    const { path } = await sealStandAlone(seal);
     expect(await qemuCheck(path)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });
   });
 });

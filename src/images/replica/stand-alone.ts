@@ -1,0 +1,151 @@
+/**
+ * A layer that comes as an increment and is sealed as a stand-alone image, so that chains do not grow without
+ * bound. The increment is received like any other, under a name of its own; sealing copies what the guest sees
+ * of it and its base into the layer's own file. docs/formats/replica-files.md.
+ */
+import { ContentDigester } from '../../domain/content-digest.ts';
+import type { ExtentMap } from '../../domain/extent-map.ts';
+import { createXxh128, toHex } from '../../lib/digest.ts';
+import { openChain } from '../chain.ts';
+import { type ChainLayerSource, openLayerSource } from '../layer-source.ts';
+import { proveChain } from '../proof.ts';
+import { readDigestFile } from './digest-file.ts';
+import { statOrNull, syncDirectory } from './durable-files.ts';
+import { readStoredMap } from './map-file.ts';
+import { incrementName, layerPaths } from './names.ts';
+import { type OpenPartialInput, openPartial, type PartialReplica, SealedReplica } from './partial.ts';
+import { removeLayer } from './remove.ts';
+import { ensureDigests, type SealInput, sealPartial } from './seal.ts';
+
+const PIECE_BYTES = 1024 * 1024;
+const FLUSH_BYTES = 64 * PIECE_BYTES;
+
+/**
+ * Opens the increment of a stand-alone layer for its data stream. Of a layer that is sealed already the stream is
+ * read out of the image, as far as the map has it, and hashed.
+ * @param input.finalName the layer's own, sealed name; `input.backing` is what the increment stands on
+ * @throws as `openPartial`, and {ImageError} when a sealed image cannot be read
+ */
+export async function openIncrement(
+  input: OpenPartialInput & { readonly imageRoots: readonly string[] },
+): Promise<PartialReplica> {
+  const { directory, finalName, map, imageRoots } = input;
+  const { final } = layerPaths(directory, finalName);
+  if ((await statOrNull(final)) === null) {
+    return openPartial({ ...input, finalName: incrementName(finalName) });
+  }
+  return new SealedReplica(final, map.dataBytes, await digestWithin(final, map, imageRoots));
+}
+
+/** The digest of a map's stream as the image's guest would read it. */
+async function digestWithin(
+  path: string,
+  map: ExtentMap,
+  imageRoots: readonly string[],
+): Promise<Uint8Array> {
+  const digester = new ContentDigester(map, createXxh128);
+  const chain = await openChain(path, { imageRoots });
+  try {
+    const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, map.dataBytes));
+    for (const { offset, length, kind } of map) {
+      if (kind !== 'data') continue;
+      for (let at = offset; at < offset + length; at += buffer.length) {
+        const piece = buffer.subarray(0, Math.min(buffer.length, offset + length - at));
+        await chain.read(piece, at);
+        digester.update(piece);
+      }
+    }
+    return digester.finish();
+  } finally {
+    await chain.close();
+  }
+}
+
+export interface SealStandAloneInput extends SealInput {
+  /** The folders below which increment and base lie. */
+  readonly imageRoots: readonly string[];
+  /** Called before anything is copied: throws when the base is not what it was. */
+  readonly proveBase?: () => Promise<void>;
+  /** Ends the copying with its reason; what is durable stays. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((copiedBytes: number, totalBytes: number) => void) | undefined;
+}
+
+/**
+ * Seals a received increment as a stand-alone image: what the guest sees is copied into the layer's own partial
+ * file, resumed by its durable prefix; that file is sealed in the order of {@link sealPartial}; then the
+ * increment goes. Any step may be the last before a crash: the next call goes on from what it finds.
+ * @param input.contentDigest what both sites agreed on: the increment's. The image has a digest of its own,
+ * which its digest file tells
+ * @throws {ReplicaFileError} as {@link sealPartial} @throws {DiskFullError} @throws {ImageError}
+ * @throws {PlanBrokenError} when a layer of the base changed meanwhile
+ */
+export async function sealStandAlone(input: SealStandAloneInput): Promise<{ path: string }> {
+  const { directory, finalName, onStep } = input;
+  const paths = layerPaths(directory, finalName);
+  if ((await statOrNull(paths.final)) === null) {
+    await input.proveBase?.();
+    await copyWhole(input);
+  }
+  const { contentDigest } = await readDigestFile(paths.digests);
+  const sealed = await sealPartial({ directory, finalName, contentDigest: toHex(contentDigest), onStep });
+  await removeLayer(layerPaths(directory, incrementName(finalName)));
+  onStep?.('increment-removed');
+  await syncDirectory(directory);
+  return sealed;
+}
+
+async function copyWhole(input: SealStandAloneInput): Promise<void> {
+  const { directory, finalName, contentDigest, imageRoots, onStep, signal } = input;
+  const increment = layerPaths(directory, incrementName(finalName));
+  await ensureDigests(increment, contentDigest);
+  onStep?.('increment-checked');
+  const topPath = increment.partial;
+  const proof = await proveChain(topPath, { imageRoots });
+  const source = await openLayerSource({ topPath, basePath: null, imageRoots, proof });
+  try {
+    await forgetOtherMap(directory, finalName, source.map);
+    const target = await openPartial({
+      ...{ directory, finalName, map: source.map, backing: null, onStep, signal },
+    });
+    try {
+      await copyRest(source, target, input);
+      await source.assertUnchanged();
+      await target.finish();
+    } finally {
+      await target.close();
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+/** An earlier attempt of another version may have mapped the same chain otherwise: its copy is of no use. */
+async function forgetOtherMap(directory: string, finalName: string, map: ExtentMap): Promise<void> {
+  const stored = await readStoredMap(directory, finalName);
+  if (stored === null) return;
+  const isSame =
+    stored.clusterSizeBytes === map.clusterSizeBytes &&
+    stored.virtualSizeBytes === map.virtualSizeBytes &&
+    Buffer.from(stored.encoded).equals(map.encoded);
+  if (!isSame) await removeLayer(layerPaths(directory, finalName));
+}
+
+async function copyRest(
+  source: ChainLayerSource,
+  target: PartialReplica,
+  { signal, onProgress }: SealStandAloneInput,
+): Promise<void> {
+  const { dataBytes } = source.map;
+  const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, dataBytes));
+  for (let position = target.durableBytes; position < dataBytes; ) {
+    if (signal?.aborted) await target.flush();
+    signal?.throwIfAborted();
+    const piece = buffer.subarray(0, Math.min(buffer.length, dataBytes - position));
+    await source.readStream(piece, position);
+    await target.write(piece, position);
+    position += piece.length;
+    if (position - target.durableBytes >= FLUSH_BYTES) await target.flush();
+    onProgress?.(position, dataBytes);
+  }
+}
