@@ -55,10 +55,11 @@ export function createScheduleRows(db: Database, site: string) {
     }): Promise<{ nextRunAtMs: number }> =>
       inTransaction(db, async trx => {
         const row = await lockLiveSchedule(trx, input.scheduleUuid);
+        const storedMs = row.next_run_at?.getTime() ?? null;
         const storedAfterMs = row.next_run_after?.getTime() ?? Number.NEGATIVE_INFINITY;
-        if (row.next_run_at !== null && storedAfterMs >= (input.afterMs ?? Number.NEGATIVE_INFINITY)) {
-          return { nextRunAtMs: row.next_run_at.getTime() };
-        }
+        const isNewer = (input.afterMs ?? Number.NEGATIVE_INFINITY) > storedAfterMs;
+        // After the clock was set back, the run that is stored may be due before the one that it follows.
+        if (storedMs !== null && !isNewer && input.afterMs !== storedMs) return { nextRunAtMs: storedMs };
         await trx('remote_backup_schedules')
           .where({ uuid: row.uuid })
           .update({
