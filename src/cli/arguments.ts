@@ -85,3 +85,9 @@ export function textArgument(text: string): string {
   if (text.trim() === '') throw new InvalidArgumentError('It must not be empty.');
   return text;
 }
+
+/** Collects texts that must say something. */
+export const textsArgument = (text: string, earlier: readonly string[] = []): readonly string[] => [
+  ...earlier,
+  textArgument(text),
+];

@@ -4,7 +4,14 @@ import { CONTRACT_VERSION } from '../../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec } from '../../contract/schedule.ts';
 import { OffsiteError } from '../../domain/errors.ts';
 import { settingsFaults, specFaults } from '../../domain/settings.ts';
-import { durationArgument, identArgument, rateArgument, siteArgument, textArgument } from '../arguments.ts';
+import {
+  durationArgument,
+  identArgument,
+  rateArgument,
+  siteArgument,
+  textArgument,
+  textsArgument,
+} from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
 import { contextOf } from '../command-context.ts';
 import { renderSchedule } from '../render/schedule.ts';
@@ -19,6 +26,7 @@ interface CreateOptions {
   readonly every?: number;
   readonly cron?: string;
   readonly tz?: string;
+  readonly notBetween?: readonly string[];
   readonly continuous?: boolean;
   readonly rpo?: number;
   readonly bandwidth?: number;
@@ -37,15 +45,26 @@ export function addScheduleCreate(schedule: Command, io: CliIo): void {
     .addOption(
       new Option('--every <time>', 'the time between two runs, such as 15m or 1h30m')
         .argParser(durationArgument)
-        .conflicts(['cron', 'continuous', 'tz']),
+        .conflicts(['cron', 'continuous']),
     )
     .addOption(
-      new Option('--cron <expression>', 'run at these times, with --tz')
+      new Option(
+        '--cron <expression>',
+        'run at these times: minute, hour, day, month and weekday; needs --tz',
+      )
         .argParser(textArgument)
         .conflicts(['continuous']),
     )
     .addOption(
-      new Option('--tz <zone>', 'the time zone of --cron, such as Europe/Berlin').argParser(textArgument),
+      new Option(
+        '--tz <zone>',
+        'the time zone of --cron and --not-between, such as Europe/Berlin (without it, --not-between is in UTC)',
+      ).argParser(textArgument),
+    )
+    .option(
+      '--not-between <from-to>',
+      'no traffic in these hours of each day, such as 08:00-18:00; may be repeated and cross midnight',
+      textsArgument,
     )
     .option('--continuous', 'follow the host all the time')
     .option('--rpo <time>', 'how much may be lost, such as 5m; shown when it is not met', durationArgument)
@@ -54,11 +73,17 @@ export function addScheduleCreate(schedule: Command, io: CliIo): void {
     .addHelpText(
       'after',
       `
-The first run is due at once. This version runs schedules with --every; --cron and --continuous are refused.
+With --every the first run is due at once, with --cron at the first such time. A time that the clocks skip runs at
+the next valid one, a time that they show twice runs once. What was missed is caught up by one run.
+In the hours of --not-between nothing is sent: what is due waits for their end, and a task that runs when they begin
+stops, keeps what it has sent, and goes on afterwards. 'schedule run' runs all the same.
+This version refuses --continuous.
 
 Examples:
   $ offsite schedule create web1 --source a --host web1 --every 15m
-  $ offsite schedule create db1 --source a --host db1 --every 1h --rpo 2h --bandwidth 50MiB/s --disabled`,
+  $ offsite schedule create db1 --source a --host db1 --every 1h --rpo 2h --bandwidth 50MiB/s --disabled
+  $ offsite schedule create db2 --source a --host db2 --cron '30 2 * * MON-FRI' --tz Europe/Berlin
+  $ offsite schedule create fs1 --source a --host fs1 --every 1h --not-between 08:00-18:00 --tz Europe/Berlin`,
     )
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const settings = settingsOf(options);
@@ -101,26 +126,29 @@ export const siteOption = (): Option =>
 
 /** @throws {UsageError} {@link OffsiteError} `NotSupported` for what this version cannot run */
 function settingsOf(options: CreateOptions): ScheduleSettings {
-  const { every, cron, tz, continuous, rpo, bandwidth } = options;
+  const { every, cron, tz, notBetween = [], continuous, rpo, bandwidth } = options;
   if (every === undefined && cron === undefined && continuous !== true) {
     throw new UsageError('it is not said when to run', 'Give one of --every, --cron or --continuous.');
   }
-  if ((cron === undefined) !== (tz === undefined)) {
-    throw new UsageError('--cron and --tz go together', "Such as --cron '0 2 * * *' --tz Europe/Berlin.");
+  if (cron !== undefined && tz === undefined) {
+    throw new UsageError('--cron needs --tz', "Such as --cron '0 2 * * *' --tz Europe/Berlin.");
   }
-  if (cron !== undefined || continuous === true) {
-    const what = cron === undefined ? '--continuous' : '--cron';
+  if (tz !== undefined && cron === undefined && notBetween.length === 0) {
+    throw new UsageError('--tz is for --cron and --not-between', 'Leave it out, or give one of these.');
+  }
+  if (continuous === true) {
     throw new OffsiteError(
       'NotSupported',
-      `${what} is not supported by this version`,
-      'Use --every for now.',
+      '--continuous is not supported by this version',
+      'Use --every or --cron for now.',
     );
   }
   const settings: ScheduleSettings = {
     type: 'interval',
     everyMs: every ?? null,
-    cron: null,
-    timeZone: null,
+    cron: cron ?? null,
+    timeZone: tz ?? null,
+    ...(notBetween.length === 0 ? {} : { notBetween }),
     rpoMs: rpo ?? null,
     bandwidthBytesPerSecond: bandwidth ?? null,
   };
