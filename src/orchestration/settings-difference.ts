@@ -20,6 +20,7 @@ export function scheduleDifference(living: Described, wanted: Described): string
     ['--every', duration(living.settings.everyMs), duration(wanted.settings.everyMs)],
     ['--cron', living.settings.cron, wanted.settings.cron],
     ['--tz', living.settings.timeZone, wanted.settings.timeZone],
+    ['--not-between', windows(living.settings), windows(wanted.settings)],
     ['--rpo', duration(living.settings.rpoMs), duration(wanted.settings.rpoMs)],
     ['--bandwidth', rate(living.settings), rate(wanted.settings)],
   ];
@@ -30,6 +31,9 @@ export function scheduleDifference(living: Described, wanted: Described): string
 }
 
 const duration = (ms: number | null): string | null => (ms === null ? null : formatDuration(ms));
+
+const windows = ({ notBetween = [] }: ScheduleSettings): string | null =>
+  notBetween.length === 0 ? null : notBetween.join(' and ');
 
 /** Two rates may look alike when rounded; the exact bytes tell them apart. */
 const rate = ({ bandwidthBytesPerSecond: bytes }: ScheduleSettings): string | null =>
