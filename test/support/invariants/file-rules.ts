@@ -39,8 +39,11 @@ function knownFiles({ storages, schedules }: ReplicaRows): string[] {
 }
 
 function filesOf(storage: StorageRow): string[] {
-  const suffixes = isWhole(storage) ? SEALED_SUFFIXES : PARTIAL_SUFFIXES;
-  return suffixes.map(suffix => resolve(storage.path) + suffix);
+  const path = resolve(storage.path);
+  if (isWhole(storage)) return SEALED_SUFFIXES.map(suffix => path + suffix);
+  // A layer that starts a new chain is received as an increment, beside its own name.
+  const names = [path, path.replace(/\.qcow2$/, '.increment.qcow2')];
+  return names.flatMap(name => PARTIAL_SUFFIXES.map(suffix => name + suffix));
 }
 
 async function listFiles(root: string): Promise<string[]> {
