@@ -1,5 +1,6 @@
 /** What `schedule show`, `list` and `watch` say with `--json`. docs/operations.md lists the keys; they only grow. */
 import type {
+  PlannedRun,
   ScheduleActivityState,
   ScheduleStatus,
   TaskOutcome,
@@ -48,6 +49,8 @@ export interface ScheduleJson {
   readonly everyMs: number | null;
   readonly cron: string | null;
   readonly timeZone: string | null;
+  /** Hours of each day without traffic, in `timeZone`, else UTC. */
+  readonly notBetween: readonly string[];
   readonly rpoMs: number | null;
   readonly bandwidthBytesPerSecond: number | null;
   readonly state: ScheduleActivityState | 'unreachable';
@@ -57,6 +60,14 @@ export interface ScheduleJson {
   /** Whether `behindMs` is within `--rpo`; null without one, or when it is not known. */
   readonly rpoMet: boolean | null;
   readonly nextRunAt: string | null;
+  /** Why the next run is not at its own due time, such as blackout hours. */
+  readonly nextRunReason: string | null;
+  /** The blackout that lasts, or the next, when the run was planned. */
+  readonly blackout: { readonly startsAt: string; readonly endsAt: string } | null;
+  /** Due times without a run of their own, in the schedule's whole life. */
+  readonly skippedRuns: number | null;
+  /** Why the newest of them were skipped. */
+  readonly skippedReason: string | null;
   /** The step at which the running task stands. */
   readonly step: string | null;
   readonly lastTask: TaskJson | null;
@@ -96,6 +107,7 @@ type StatusKeys =
   | 'everyMs'
   | 'cron'
   | 'timeZone'
+  | 'notBetween'
   | 'rpoMs'
   | 'bandwidthBytesPerSecond'
   | 'state'
@@ -103,13 +115,18 @@ type StatusKeys =
   | 'ageMs'
   | 'behindMs'
   | 'rpoMet'
-  | 'nextRunAt';
+  | 'nextRunAt'
+  | 'nextRunReason'
+  | 'blackout'
+  | 'skippedRuns'
+  | 'skippedReason';
 
 const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
   type: null,
   everyMs: null,
   cron: null,
   timeZone: null,
+  notBetween: [],
   rpoMs: null,
   bandwidthBytesPerSecond: null,
   state: 'unreachable',
@@ -118,16 +135,25 @@ const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
   behindMs: null,
   rpoMet: null,
   nextRunAt: null,
+  nextRunReason: null,
+  blackout: null,
+  skippedRuns: null,
+  skippedReason: null,
 };
 
-function statusJson(status: ScheduleStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
-  const { type, everyMs, cron, timeZone, rpoMs, bandwidthBytesPerSecond } = status.settings;
+/** A workflow of version 0.1.0 does not tell the plan's reasons. */
+type ToldStatus = ScheduleStatus & Partial<Pick<PlannedRun, 'nextRunReason' | 'skippedReason' | 'blackout'>>;
+
+function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
+  const { type, everyMs, cron, timeZone, notBetween = [], rpoMs, bandwidthBytesPerSecond } = status.settings;
+  const { blackout = null } = status;
   const behindMs = behindOf(status, nowMs);
   return {
     type,
     everyMs,
     cron,
     timeZone,
+    notBetween,
     rpoMs,
     bandwidthBytesPerSecond,
     state: status.state,
@@ -136,6 +162,16 @@ function statusJson(status: ScheduleStatus, nowMs: number): Pick<ScheduleJson, S
     behindMs,
     rpoMet: behindMs === null || rpoMs === null ? null : behindMs <= rpoMs,
     nextRunAt: iso(status.nextRunAtMs),
+    nextRunReason: status.nextRunReason ?? null,
+    blackout:
+      blackout === null
+        ? null
+        : {
+            startsAt: new Date(blackout.startsAtMs).toISOString(),
+            endsAt: new Date(blackout.endsAtMs).toISOString(),
+          },
+    skippedRuns: status.skippedRuns,
+    skippedReason: status.skippedReason ?? null,
   };
 }
 

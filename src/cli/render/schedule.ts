@@ -48,6 +48,8 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     ['age', json.ageMs === null ? null : `${renderSpan(json.ageMs)} (of the newest recovery point)`],
     ['behind', behindOf(json)],
     ['next run', json.nextRunAt === null ? null : renderTime(json.nextRunAt, nowMs)],
+    ['', json.nextRunAt === null ? null : json.nextRunReason],
+    ['skipped', skippedOf(json)],
     ['retries', json.retry === null ? null : retryText(json.retry)],
     ...json.waits.map(wait => ['waits', wait] as const),
     [task?.outcome === null ? 'task' : 'last task', task === null ? null : taskText(task, json.step, nowMs)],
@@ -86,9 +88,18 @@ export function retryText({ attempt, activity, disk, reason, nextAttemptAt }: Re
 function runsOf(json: ScheduleJson): string | null {
   if (json.type === null) return null;
   const rhythm = json.everyMs === null ? (json.cron ?? json.type) : `every ${formatDuration(json.everyMs)}`;
+  const windows = json.notBetween.length === 0 ? '' : `, not between ${json.notBetween.join(' and ')}`;
+  const isByClock = json.cron !== null || json.notBetween.length > 0;
+  const zone = isByClock ? ` (${json.timeZone ?? 'UTC'})` : '';
   const limit =
     json.bandwidthBytesPerSecond === null ? '' : `, at most ${formatRate(json.bandwidthBytesPerSecond)}`;
-  return `${rhythm}${limit}`;
+  return `${rhythm}${windows}${zone}${limit}`;
+}
+
+function skippedOf({ skippedRuns, skippedReason }: ScheduleJson): string | null {
+  if (skippedRuns === null || skippedRuns === 0) return null;
+  const runs = `${skippedRuns} due ${skippedRuns === 1 ? 'time' : 'times'} in all`;
+  return skippedReason === null ? runs : `${runs}; the last: ${skippedReason}`;
 }
 
 function behindOf({ behindMs, rpoMs, rpoMet }: ScheduleJson): string | null {
