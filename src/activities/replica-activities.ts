@@ -1,6 +1,7 @@
 /** What a replica site does for its workflows: rows, sessions, seals, publication. */
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
 import type { OpenReceiverInput, TransferProgress } from '../contract/transfer.ts';
+import { blackoutHours } from '../domain/blackout.ts';
 import { dueTime, plannedRun } from '../domain/due.ts';
 import { OffsiteError, ReopenNeededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
@@ -29,7 +30,8 @@ class NotReceivedError extends OffsiteError {
 export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities & ReplicaControlActivities {
   const { catalog, receiver } = ports;
 
-  async function cutAll(diskTaskUuids: readonly string[]): Promise<void> {
+  async function closeSessions(scheduleUuid: string): Promise<void> {
+    const diskTaskUuids = await catalog.closeSessions(scheduleUuid);
     await Promise.all(diskTaskUuids.map(uuid => receiver.cut(uuid, null)));
   }
 
@@ -48,9 +50,24 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
       return plannedRun(settings, { ...stored, afterMs, nowMs, lastRun });
     },
 
-    async recordPaused({ scheduleUuid, paused }) {
-      await catalog.recordPaused(scheduleUuid, paused);
-      if (paused) await cutAll(await catalog.closeSessions(scheduleUuid));
+    async findBlackout({ settings }) {
+      return blackoutHours(settings.notBetween ?? [], settings.timeZone).at(ports.clock());
+    },
+
+    async recordPaused(input) {
+      const isNewest = await catalog.recordPaused(input);
+      if (input.paused && isNewest) await closeSessions(input.scheduleUuid);
+    },
+
+    recordSettings: input => catalog.recordSettings(input),
+    closeSessions: ({ scheduleUuid }) => closeSessions(scheduleUuid),
+
+    async giveUpUnfinished(input) {
+      const { paths, givenUp } = await catalog.beginGivingUp(input);
+      await closeSessions(input.scheduleUuid);
+      await ports.files.remove(paths);
+      await catalog.finishGivingUp(input.scheduleUuid);
+      return givenUp;
     },
 
     async createEmptyTask(input) {
@@ -73,7 +90,7 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
 
     async beginDelete(input) {
       await catalog.beginDelete(input);
-      await cutAll(await catalog.closeSessions(input.scheduleUuid));
+      await closeSessions(input.scheduleUuid);
     },
 
     async finishDelete(input) {

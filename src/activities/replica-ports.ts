@@ -1,8 +1,9 @@
 /** What a replica site's activities need; sites/replica-site.ts brings it. */
 import type { Epoch, Fence } from '../contract/fence.ts';
-import type { DiskTask, EmptyTask, ScheduleRecord } from '../contract/replica-activities.ts';
+import type { DiskTask, EmptyTask, GivenUp, ScheduleRecord } from '../contract/replica-activities.ts';
 import type {
   DeleteRequest,
+  RecordedPause,
   ScheduleSettings,
   ScheduleSpec,
   TaskOutcome,
@@ -24,7 +25,27 @@ export interface ReplicaCatalog {
     afterMs: number | null;
     nextRunAtMs: number;
   }): Promise<{ nextRunAtMs: number }>;
-  recordPaused(scheduleUuid: string, paused: boolean): Promise<void>;
+  /**
+   * Writes of a smaller revision than the row's change nothing, here and in {@link recordSettings}.
+   * @returns false for those
+   */
+  recordPaused(input: { scheduleUuid: string; revision: number } & RecordedPause): Promise<boolean>;
+  recordSettings(input: {
+    scheduleUuid: string;
+    revision: number;
+    settings: ScheduleSettings;
+    replan: boolean;
+  }): Promise<void>;
+  /**
+   * Takes what was begun and not published out of view, while paused under this revision.
+   * @throws {SupersededError} when the row says something else by now
+   */
+  beginGivingUp(input: {
+    scheduleUuid: string;
+    revision: number;
+  }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }>;
+  /** After the files are gone: drops their rows. */
+  finishGivingUp(scheduleUuid: string): Promise<void>;
   /** All that the rows tell; the doubts come from {@link ReplicaFiles}. */
   createEmptyTask(input: {
     scheduleUuid: string;

@@ -1,4 +1,5 @@
 /** What a source site does for the workflows: decide, lock, send, release. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import type {
   SourceActivities,
@@ -27,6 +28,8 @@ export interface SourcePorts {
 }
 
 const STOP_POLL_MS = 200;
+/** So long a new rate may take to reach a running sender. */
+const RATE_LOOK_MS = 1_000;
 /** Room for the sender's own reconnections within one activity attempt. */
 const ATTEMPTS_PER_ACTIVITY = 1_000_000;
 
@@ -51,6 +54,22 @@ export function createSourceActivities(
     }
   }
 
+  /** Looks for a new rate until the sender has ended; a look that fails is made again. */
+  async function follow(
+    taskUuid: string,
+    setRate: (bytesPerSecond: number | null) => void,
+    ended: AbortSignal,
+  ): Promise<void> {
+    for (let told: number | null | undefined; !ended.aborted; ) {
+      const rate = await catalog.taskRate(taskUuid).catch(() => null);
+      if (rate !== null && rate.bandwidthBytesPerSecond !== told && !ended.aborted) {
+        told = rate.bandwidthBytesPerSecond;
+        setRate(told);
+      }
+      await sleep(RATE_LOOK_MS, undefined, { signal: ended }).catch(() => undefined);
+    }
+  }
+
   return {
     async stopPreviousDiskTasks({ fence }) {
       await catalog.requestStop(fence);
@@ -65,6 +84,14 @@ export function createSourceActivities(
     async releaseOtherLocks(input) {
       return { released: await catalog.releaseOtherLocks(input) };
     },
+
+    async releaseUnfinished(input) {
+      await catalog.requestStop(input.fence);
+      await untilStopped(input.fence.scheduleUuid, null);
+      return { released: await catalog.releaseGivenUp(input) };
+    },
+
+    setRate: input => catalog.setTaskRate(input),
 
     async retireSchedule(input) {
       await catalog.entomb(input);
@@ -88,6 +115,7 @@ export function createSourceActivities(
       }
       const { diskTaskUuid } = input;
       const stop = new AbortController();
+      const ended = new AbortController();
       const unregister = ports.running.register(diskTaskUuid, stop);
       try {
         await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
@@ -98,12 +126,14 @@ export function createSourceActivities(
             signal: AbortSignal.any([context.cancellationSignal, stop.signal]),
             attempt: context.info.attempt * ATTEMPTS_PER_ACTIVITY,
             onProgress: beat,
+            onStart: setRate => follow(input.taskUuid, setRate, ended.signal),
           }),
         );
       } catch (error) {
         if (stop.signal.aborted) throw new SupersededError(`the sender of ${input.disk} was told to stop`);
         throw error;
       } finally {
+        ended.abort();
         unregister();
         await catalog.endSender(diskTaskUuid);
       }

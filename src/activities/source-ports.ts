@@ -1,5 +1,6 @@
 /** What a source site's activities need; sites/source-site.ts brings it. */
 import type { Fence } from '../contract/fence.ts';
+import type { GivenUp } from '../contract/replica-activities.ts';
 import type { LayerProof, SyncAnswer, SyncQuery } from '../contract/sync.ts';
 import type { SendDiskInput, TransferProgress } from '../contract/transfer.ts';
 import type { HostView } from '../domain/host-view.ts';
@@ -31,6 +32,17 @@ export interface SourceCatalog {
   /** Notes a sender before its first byte. @throws {SupersededError} @throws {ScheduleDeletedError} */
   beginSender(input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<void>;
   endSender(diskTaskUuid: string): Promise<void>;
+  /** Releases the locks of the tasks that the replica gave up, under a fence above them all. */
+  releaseGivenUp(input: GivenUp): Promise<number>;
+  /** Notes a new rate for a task's senders; the highest revision counts. */
+  setTaskRate(rate: {
+    scheduleUuid: string;
+    taskUuid: string;
+    revision: number;
+    bandwidthBytesPerSecond: number | null;
+  }): Promise<void>;
+  /** Null when the task's rate never changed. */
+  taskRate(taskUuid: string): Promise<{ bandwidthBytesPerSecond: number | null } | null>;
   /** Leaves the tombstone and asks every sender to stop. */
   entomb(input: { scheduleUuid: string; lockType: string }): Promise<void>;
   /** After {@link entomb}: releases every lock of the type and the subscription. */
@@ -56,12 +68,21 @@ export interface SourceImages {
   prove(topPath: string): Promise<readonly LayerProof[]>;
 }
 
+/** How a running sender is steered and watched. */
+export interface SenderControl {
+  readonly signal: AbortSignal;
+  readonly attempt: number;
+  readonly onProgress: (progress: TransferProgress) => void;
+  /** Called once, with what sets the rate while it runs; null is no limit. */
+  readonly onStart: (setRate: (bytesPerSecond: number | null) => void) => void;
+}
+
 /** Sends one disk; knows neither Temporal nor the catalog. */
 export interface DiskSender {
   send(
     input: SendDiskInput,
     layers: { topPath: string; basePath: string | null },
-    control: { signal: AbortSignal; attempt: number; onProgress: (progress: TransferProgress) => void },
+    control: SenderControl,
   ): Promise<TransferProgress>;
 }
 

@@ -77,12 +77,12 @@ export function createDeletionRows(db: Database) {
 }
 
 /** `st` was written for a disk task of the schedule (one binding). */
-const OWN_STORAGE = `exists (
+export const OWN_STORAGE = `exists (
   select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
   where dt.storage_id = st.id and t.schedule_uuid = ?)`;
 
 /** `st` is also that of another schedule which lives (one binding). */
-const WANTED_BY_OTHERS = `exists (
+export const WANTED_BY_OTHERS = `exists (
   select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
   join remote_backup_schedules s on s.uuid = t.schedule_uuid
   where dt.storage_id = st.id and s.uuid <> ? and not s.deleting)`;
@@ -96,7 +96,10 @@ interface DroppedRow {
   readonly path: string;
 }
 
-async function droppedStorages(trx: Transaction, scheduleUuid: string): Promise<readonly DroppedRow[]> {
+export async function droppedStorages(
+  trx: Transaction,
+  scheduleUuid: string,
+): Promise<readonly DroppedRow[]> {
   const { rows } = await trx.raw<{ rows: DroppedRow[] }>(
     `select st.id, st.path from snapshot_storages st where st.state = 'dropped' and ${OWN_STORAGE}`,
     [scheduleUuid],
@@ -150,7 +153,7 @@ async function withdrawPoints(trx: Transaction, scheduleUuid: string): Promise<v
     .update({ state: 'partial', sequence: null, published_at: null });
 }
 
-async function dropStorages(trx: Transaction, storages: readonly DroppedRow[]): Promise<void> {
+export async function dropStorages(trx: Transaction, storages: readonly DroppedRow[]): Promise<void> {
   const ids = storages.map(({ id }) => id);
   await trx('remote_backup_disk_tasks').whereIn('base_storage_id', ids).update({ base_storage_id: null });
   await trx('remote_backup_disk_tasks')
@@ -162,7 +165,7 @@ async function dropStorages(trx: Transaction, storages: readonly DroppedRow[]): 
 }
 
 /** Partial snapshots that the schedule's tasks began and nobody else wants. */
-async function dropEmptySnapshots(trx: Transaction, scheduleUuid: string): Promise<void> {
+export async function dropEmptySnapshots(trx: Transaction, scheduleUuid: string): Promise<void> {
   const { rows } = await trx.raw<{ rows: { id: number }[] }>(
     `select distinct hs.id from host_snapshots hs join remote_backup_tasks t on t.target_snapshot_id = hs.id
      where t.schedule_uuid = ? and hs.state = 'partial'

@@ -17,6 +17,9 @@ export interface ScheduleRow {
   readonly host: string;
   readonly settings: ScheduleSettings;
   readonly paused: boolean;
+  readonly draining: boolean;
+  readonly releasing: boolean;
+  readonly revision: number;
   readonly deleting: boolean;
   readonly purge: boolean;
   readonly deleted_at: Date | null;

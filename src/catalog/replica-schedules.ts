@@ -1,6 +1,6 @@
 /** A replica's schedules: registered, paused, due. */
 import type { ScheduleRecord } from '../contract/replica-activities.ts';
-import type { ScheduleSettings, ScheduleSpec } from '../contract/schedule.ts';
+import type { RecordedPause, ScheduleSettings, ScheduleSpec } from '../contract/schedule.ts';
 import { ScheduleDeletedError } from '../domain/errors.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, ScheduleConflictError } from './errors.ts';
@@ -69,13 +69,45 @@ export function createScheduleRows(db: Database, site: string) {
         return { nextRunAtMs: input.nextRunAtMs };
       }),
 
-    /** Writes paused or resumed. While paused no session opens; {@link closeSessions} ends those that are open. */
-    recordPaused: (scheduleUuid: string, paused: boolean): Promise<void> =>
-      inTransaction(db, async trx => {
-        await lockLiveSchedule(trx, scheduleUuid);
-        await trx('remote_backup_schedules').where({ uuid: scheduleUuid }).update({ paused });
-      }),
+    /**
+     * Writes paused or resumed. While paused no session opens; {@link closeSessions} ends those that are open.
+     * @returns false when a newer write was there already: nothing was changed
+     */
+    recordPaused: (input: { scheduleUuid: string; revision: number } & RecordedPause): Promise<boolean> => {
+      const { paused, draining, releasing } = input;
+      return write(db, input, { paused, draining, releasing });
+    },
+
+    /** Writes the settings, as {@link recordPaused}. With `replan` the next run is forgotten. */
+    async recordSettings(input: {
+      scheduleUuid: string;
+      revision: number;
+      settings: ScheduleSettings;
+      replan: boolean;
+    }): Promise<void> {
+      const settings = JSON.stringify(input.settings);
+      await write(db, input, {
+        settings,
+        ...(input.replan ? { next_run_at: null, next_run_after: null } : {}),
+      });
+    },
   };
+}
+
+/** A late retry of an older write must not undo a newer one. */
+function write(
+  db: Database,
+  { scheduleUuid, revision }: { scheduleUuid: string; revision: number },
+  change: object,
+): Promise<boolean> {
+  return inTransaction(db, async trx => {
+    const row = await lockLiveSchedule(trx, scheduleUuid);
+    if (row.revision > revision) return false;
+    await trx('remote_backup_schedules')
+      .where({ uuid: scheduleUuid })
+      .update({ ...change, revision });
+    return true;
+  });
 }
 
 /** @throws {ScheduleDeletedError} when it is deleted or being deleted @throws {CatalogInputError} when unknown */
@@ -90,6 +122,9 @@ const toRecord = (row: ScheduleRow): ScheduleRecord => ({
   uuid: row.uuid,
   settings: row.settings,
   paused: row.paused,
+  draining: row.draining,
+  releasing: row.releasing,
+  revision: row.revision,
   nextRunAtMs: row.next_run_at?.getTime() ?? null,
 });
 

@@ -6,6 +6,7 @@ import { type Database, guarded, inTransaction, type Transaction } from './datab
 import { CatalogInputError } from './errors.ts';
 import { assertLockType, checkFence, isTombstoned } from './fence-rows.ts';
 import { lockHost } from './host-rows.ts';
+import { createGivenUpRows } from './source-given-up.ts';
 import { createSenderRows, SENDER_GRACE_MS } from './source-senders.ts';
 import { readHostView } from './source-view.ts';
 
@@ -74,6 +75,8 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
           .delete();
       }),
 
+    ...createGivenUpRows(db),
+
     /** After the tombstone: releases every lock of the type and the subscription. @returns how many locks */
     releaseAll: (input: { scheduleUuid: string; lockType: string }): Promise<number> =>
       inTransaction(db, async trx => {
@@ -83,6 +86,7 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
         }
         await trx('snapshot_subscriptions').where({ schedule_uuid: input.scheduleUuid }).delete();
         await trx('sync_answers').where({ schedule_uuid: input.scheduleUuid }).delete();
+        await trx('task_rates').where({ schedule_uuid: input.scheduleUuid }).delete();
         return trx('host_snapshot_locks').where({ lock_type: input.lockType }).delete();
       }),
 

@@ -14,6 +14,7 @@ export const WORKFLOW_TYPES = {
   schedule: 'remoteBackupSchedule',
   task: 'remoteBackupTask',
   diskTask: 'remoteBackupDiskTask',
+  release: 'remoteBackupRelease',
 } as const;
 
 /** The id of a schedule's workflow: one name a replica site. */
@@ -24,6 +25,9 @@ export const taskWorkflowId = (taskUuid: string): string => `task/${taskUuid}`;
 
 export const diskWorkflowId = (taskUuid: string, plan: number, disk: string): string =>
   `disk/${taskUuid}/${plan}/${disk}`;
+
+/** What is left of a schedule that was deleted by force: it ends when the source has released everything. */
+export const releaseWorkflowId = (scheduleUuid: string): string => `release/${scheduleUuid}`;
 
 /** Catalog work at a source site. */
 export const sourceQueue = (site: string): string => `${site}.source`;

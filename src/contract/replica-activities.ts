@@ -1,8 +1,10 @@
 /** What a replica site does for its workflows. Every activity is idempotent. */
 import type { Fence } from './fence.ts';
 import type {
+  Blackout,
   DeleteRequest,
   PlannedRun,
+  RecordedPause,
   ScheduleSettings,
   ScheduleSpec,
   TaskOutcome,
@@ -16,7 +18,21 @@ export interface ScheduleRecord {
   readonly uuid: string;
   readonly settings: ScheduleSettings;
   readonly paused: boolean;
+  readonly draining: boolean;
+  readonly releasing: boolean;
+  /** The number of the newest write to the row. */
+  readonly revision: number;
   readonly nextRunAtMs: number | null;
+}
+
+/** What the source is to give up of tasks that ended without publishing. */
+export interface GivenUp {
+  /** Above every task so far, and below the next. */
+  readonly fence: Fence;
+  readonly lockType: string;
+  /** The generation that published last; locks up to it stay. */
+  readonly keepGeneration: number;
+  readonly keepTaskUuids: readonly string[];
 }
 
 /** What `createEmptyTask` gives: the sketch's prev_info and current_info. */
@@ -57,8 +73,28 @@ export interface ReplicaActivities {
     /** When the run that just ended began and ended; tells why due times were skipped. */
     lastRun?: { readonly startedAtMs: number; readonly finishedAtMs: number } | null;
   }): Promise<PlannedRun>;
-  /** Writes paused or resumed. Pausing closes the running sessions: nothing flows any more when it returns. */
-  recordPaused(input: { scheduleUuid: string; paused: boolean }): Promise<void>;
+  /** The blackout that lasts, else the next; null when the settings have none. */
+  findBlackout(input: { settings: ScheduleSettings }): Promise<Blackout | null>;
+  /**
+   * Writes paused or resumed. Pausing closes the running sessions: nothing flows any more when it returns.
+   * A write of a smaller revision than the row's changes nothing.
+   */
+  recordPaused(input: { scheduleUuid: string; revision: number } & RecordedPause): Promise<void>;
+  /** Writes the settings. With `replan` the next run is forgotten, to be planned from the new settings. */
+  recordSettings(input: {
+    scheduleUuid: string;
+    revision: number;
+    settings: ScheduleSettings;
+    replan: boolean;
+  }): Promise<void>;
+  /** Closes the running sessions without a pause: nothing flows any more when it returns. */
+  closeSessions(input: { scheduleUuid: string }): Promise<void>;
+  /**
+   * Drops files and rows of what was begun and not published, while paused under this revision.
+   * @returns what the source is to give up; null when it holds nothing of the kind
+   * @throws Superseded when the schedule was resumed
+   */
+  giveUpUnfinished(input: { scheduleUuid: string; revision: number }): Promise<GivenUp | null>;
   createEmptyTask(input: { scheduleUuid: string; taskUuid: string }): Promise<EmptyTask>;
   /** The next plan of a task; asked again from the same plan it gives the same. */
   raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<{

@@ -75,29 +75,66 @@ export interface RequestOutcome {
 }
 
 export interface DeleteRequest {
+  /** The published replicas of this schedule go too, but never what another schedule's chain needs. */
   readonly purge: boolean;
+  /** Do not wait for the source: what it still holds is released later, by the workflow `release/<uuid>`. */
+  readonly force?: boolean;
+}
+
+/** `now` stops the running task, `drain` lets it finish, `release` stops it and gives up what it began. */
+export type PauseMode = 'now' | 'drain' | 'release';
+
+/** What B's row says of a pause. */
+export interface RecordedPause {
+  readonly paused: boolean;
+  /** It is to be paused once the running task has ended. */
+  readonly draining: boolean;
+  /** What the stopped task began is to be given up, at both sites. */
+  readonly releasing: boolean;
 }
 
 /** All that one run of the schedule's workflow hands to the next. */
 export interface ScheduleState {
   readonly settings: ScheduleSettings;
   readonly registered: boolean;
-  /** What the operator wants; {@link recordedPaused} is what B's row says already. */
+  /** Settings that the operator gave and B's row does not have yet. */
+  readonly newSettings: ScheduleSettings | null;
+  /** What the operator wants; {@link recordedPause} is what B's row says already. */
   readonly paused: boolean;
-  readonly recordedPaused: boolean;
+  /** While paused: a running task may finish. */
+  readonly draining: boolean;
+  /** While paused: what an unfinished task began is still to be given up. */
+  readonly releasing: boolean;
+  readonly recordedPause: RecordedPause;
+  /** The number of the newest write to B's row; a late retry of an older one changes nothing. */
+  readonly revision: number;
   readonly deleting: DeleteRequest | null;
+  /** The last step of deleting has begun: nothing can be added to the request any more. */
+  readonly deleteSettled: boolean;
   /** An operator asked for a run now. */
   readonly runRequested: boolean;
+  /** The source said that it has something newer, and no task has begun since. */
+  readonly snapshotHinted: boolean;
   /** Null while a task runs, while paused before the first run, and until the next is planned. */
   readonly nextRunAtMs: number | null;
   /** The due time of the run that began last; the next is planned from it. */
   readonly lastDueAtMs: number | null;
+  /** Why it is not sooner, in words; null when it is at its own due time. */
+  readonly nextRunReason: string | null;
+  /** The blackout that lasted, or was the next, when the run was planned. */
+  readonly blackout: Blackout | null;
+  /** Continuous schedules: when they look without being told; null when they are to look as soon as they may. */
+  readonly pollAtMs: number | null;
+  /** The next run is planned anew for other settings: the due times between are not skipped runs. */
+  readonly replanning: boolean;
   /** When a task that found nothing, was paused or failed is tried again, before the next run; null for none. */
   readonly retryAtMs: number | null;
   /** Tasks since the last one that found something; the pause before a retry grows with it. */
   readonly fruitlessTasks: number;
   /** Due times that passed without a run of their own, in the schedule's whole life. */
   readonly skippedRuns: number;
+  /** Why the newest of them were skipped, in words. */
+  readonly skippedReason: string | null;
   readonly lastTask: TaskSummary | null;
   /** The newest published recovery point's time at its origin, null before the first. */
   readonly newestPointAtMs: number | null;
@@ -117,8 +154,14 @@ export interface ScheduleStatus {
   readonly settings: ScheduleSettings;
   readonly state: ScheduleActivityState;
   readonly paused: boolean;
+  /** What the state leaves open, in words, such as `waits for site a to …`; null when there is nothing to add. */
+  readonly note: string | null;
   readonly nextRunAtMs: number | null;
+  readonly nextRunReason: string | null;
+  /** The blackout that lasts, or the next. */
+  readonly blackout: Blackout | null;
   readonly skippedRuns: number;
+  readonly skippedReason: string | null;
   readonly newestPointAtMs: number | null;
   readonly behindSinceMs: number | null;
   readonly lastTask: TaskSummary | null;
@@ -141,6 +184,7 @@ export const SIGNALS = {
   pause: 'pause',
   resume: 'resume',
   runNow: 'runNow',
+  updateSettings: 'updateSettings',
   delete: 'delete',
   snapshotAvailable: 'snapshotAvailable',
 } as const;
@@ -149,6 +193,16 @@ export const QUERIES = { status: 'getStatus', taskStatus: 'getTaskStatus' } as c
 export interface ScheduleRequest {
   readonly requestId: string;
 }
+/** Without a mode it pauses now. A second pause with a stronger mode takes over from the first. */
+export interface PauseScheduleRequest extends ScheduleRequest {
+  readonly mode?: PauseMode;
+}
+
+/** Only what is to change. An interval takes the place of a cron expression, and the other way round. */
+export interface UpdateScheduleRequest extends ScheduleRequest {
+  readonly settings: Partial<ScheduleSettings>;
+}
+
 export interface DeleteScheduleRequest extends ScheduleRequest, DeleteRequest {}
 
 /** A hint from the source: it has something newer than what the schedule was last answered. */

@@ -1,5 +1,6 @@
 /** What a source site does for the workflows. Every activity is idempotent. */
 import type { Fence } from './fence.ts';
+import type { GivenUp } from './replica-activities.ts';
 import type { SyncAnswer, SyncQuery } from './sync.ts';
 import type { SendDiskInput, TransferProgress } from './transfer.ts';
 
@@ -14,6 +15,16 @@ export interface SourceActivities {
     lockType: string;
     keepTaskUuids: readonly string[];
   }): Promise<{ released: number }>;
+  /** Stops the senders of what the replica gave up, waits until they have ended, and releases its locks. */
+  releaseUnfinished(input: GivenUp): Promise<{ released: number }>;
+  /** The rate of all running and later senders of this task; the highest revision counts. */
+  setRate(input: {
+    scheduleUuid: string;
+    taskUuid: string;
+    /** Counts the changes within the task, from 1. */
+    revision: number;
+    bandwidthBytesPerSecond: number | null;
+  }): Promise<void>;
   /** Deleting: stops all senders, releases all locks and the subscription, leaves the tombstone. */
   retireSchedule(input: { scheduleUuid: string; lockType: string }): Promise<{ released: number }>;
 }

@@ -40,3 +40,8 @@ export interface DiskTaskResult {
   /** The length of the disk's data stream; zero when stopped. */
   readonly totalBytes: number;
 }
+
+/** The input of `remoteBackupRelease`: what a schedule that was deleted by force left at its source. */
+export interface ReleaseInput {
+  readonly spec: ScheduleSpec;
+}

@@ -1,20 +1,21 @@
 /** The life of a schedule as pure transitions: what a request, a task and the clock do to its state. */
 import type { ScheduleRecord } from '../contract/replica-activities.ts';
 import type {
-  DeleteRequest,
-  ScheduleActivityState,
+  Blackout,
+  PlannedRun,
+  RecordedPause,
   ScheduleSettings,
-  ScheduleSpec,
   ScheduleState,
-  ScheduleStatus,
   TaskSummary,
 } from '../contract/schedule.ts';
 import type { TaskResult } from '../contract/workflows.ts';
+import { sameSettings } from './settings.ts';
 
-/** So many requests are remembered; the oldest is forgotten first. */
-export const MAX_REQUESTS = 50;
 /** Bounds a run's history: about 100 events a task. */
 export const ROLL_OVER_AFTER_TASKS = 100;
+
+/** So often a continuous schedule looks although nobody told it that there is something newer. */
+export const SLOW_POLL_MS = 5 * 60_000;
 
 const FIRST_RETRY_MS = 5_000;
 const MOST_RETRY_MS = 60_000;
@@ -27,15 +28,26 @@ export function initialScheduleState(
   return {
     settings,
     registered: false,
+    newSettings: null,
     paused: options.paused,
-    recordedPaused: options.paused,
+    draining: false,
+    releasing: false,
+    recordedPause: { ...NOT_PAUSED, paused: options.paused },
+    revision: 0,
     deleting: null,
+    deleteSettled: false,
     runRequested: false,
+    snapshotHinted: false,
     nextRunAtMs: null,
     lastDueAtMs: null,
+    nextRunReason: null,
+    blackout: null,
+    pollAtMs: null,
+    replanning: false,
     retryAtMs: null,
     fruitlessTasks: 0,
     skippedRuns: 0,
+    skippedReason: null,
     lastTask: null,
     newestPointAtMs: null,
     behindSinceMs: null,
@@ -44,71 +56,111 @@ export function initialScheduleState(
   };
 }
 
+const NOT_PAUSED: RecordedPause = { paused: false, draining: false, releasing: false };
+
+/** A state that an older version handed over, with what it did not know yet. */
+export const completeState = (state: ScheduleState): ScheduleState => ({
+  ...initialScheduleState(state.settings, { paused: state.paused }),
+  ...state,
+});
+
 /** B's row is there. An operator's word that came before it counts more than what the row said. */
 export function registered(state: ScheduleState, record: ScheduleRecord): ScheduleState {
+  const { paused, draining, releasing } = record;
+  const asked = state.requests.length > 0;
   return {
     ...state,
     registered: true,
     settings: record.settings,
-    paused: state.requests.length === 0 ? record.paused : state.paused,
-    recordedPaused: record.paused,
+    paused: asked ? state.paused : paused || draining,
+    releasing: asked ? state.releasing : releasing,
+    recordedPause: { paused, draining, releasing },
+    revision: record.revision,
     nextRunAtMs: record.nextRunAtMs,
   };
 }
 
-/** An operator's request to pause. A second one with the same id changes nothing. */
-export function paused(state: ScheduleState, requestId: string): ScheduleState {
-  if (state.deleting !== null) return refuse(state, requestId, BEING_DELETED);
-  if (state.paused) return accept(state, requestId, 'it was paused already');
-  return accept(state, requestId, null, { paused: true, runRequested: false });
+/** What B's row is to say of a pause. */
+export const wantedPause = (state: ScheduleState, isRunning: boolean): RecordedPause => ({
+  paused: state.paused && !(state.draining && isRunning),
+  draining: state.paused && state.draining && isRunning,
+  releasing: state.releasing,
+});
+
+/** True when B's row does not say yet what the operator wants. */
+export function isRowStale(state: ScheduleState, isRunning: boolean): boolean {
+  if (!state.registered || state.deleting !== null) return false;
+  return state.newSettings !== null || isPauseStale(state, isRunning);
 }
 
-/** An operator's request to go on. */
-export function resumed(state: ScheduleState, requestId: string): ScheduleState {
-  if (state.deleting !== null) return refuse(state, requestId, BEING_DELETED);
-  if (!state.paused) return accept(state, requestId, 'it was not paused');
-  return accept(state, requestId, null, { paused: false });
+export function isPauseStale(state: ScheduleState, isRunning: boolean): boolean {
+  const wanted = wantedPause(state, isRunning);
+  const { recordedPause: recorded } = state;
+  return (
+    wanted.paused !== recorded.paused ||
+    wanted.draining !== recorded.draining ||
+    wanted.releasing !== recorded.releasing
+  );
 }
 
-/** An operator's request to run now. While a task runs, another follows it. */
-export function runRequested(state: ScheduleState, requestId: string): ScheduleState {
-  if (state.deleting !== null) return refuse(state, requestId, BEING_DELETED);
-  if (state.paused) return refuse(state, requestId, 'the schedule is paused: resume it first');
-  if (state.runRequested) return accept(state, requestId, 'a run was asked for already');
-  return accept(state, requestId, null, { runRequested: true });
+/** B's row is about to be written: each write has a number of its own. */
+export const revised = (state: ScheduleState): ScheduleState => ({ ...state, revision: state.revision + 1 });
+
+/** B's row now says this. Where it says paused, no task is left that could be let finish. */
+export const pauseRecorded = (state: ScheduleState, recordedPause: RecordedPause): ScheduleState => ({
+  ...state,
+  recordedPause,
+  draining: state.draining && !recordedPause.paused,
+});
+
+/** B's row has these settings. Newer ones, given meanwhile, are still to be written. */
+export function settingsRecorded(state: ScheduleState, settings: ScheduleSettings): ScheduleState {
+  const newSettings = state.newSettings === settings ? null : state.newSettings;
+  const written = { ...state, settings, newSettings };
+  if (!changesRhythm(state.settings, settings)) return written;
+  return { ...written, nextRunAtMs: null, pollAtMs: null, replanning: state.nextRunAtMs !== null };
 }
 
-/** An operator's request to delete; a later one can still add `purge`. */
-export function deleteRequested(
-  state: ScheduleState,
-  requestId: string,
-  request: DeleteRequest,
-): ScheduleState {
-  const purge = request.purge || (state.deleting?.purge ?? false);
-  const reason = state.deleting === null ? null : 'it was being deleted already';
-  return accept(state, requestId, reason, { deleting: { purge }, runRequested: false });
-}
+/** True when the next run has to be planned anew. */
+export const changesRhythm = (before: ScheduleSettings, after: ScheduleSettings): boolean =>
+  !sameSettings(
+    { ...before, rpoMs: null, bandwidthBytesPerSecond: null },
+    { ...after, rpoMs: null, bandwidthBytesPerSecond: null },
+  );
 
-/** B's row now says paused or resumed. */
-export function pauseRecorded(state: ScheduleState, recordedPaused: boolean): ScheduleState {
-  return { ...state, recordedPaused };
-}
+/** Both sites gave up what an unfinished task began. */
+export const unfinishedGivenUp = (state: ScheduleState): ScheduleState => ({ ...state, releasing: false });
+
+/** Nothing can be added to the request to delete any more. */
+export const deleteSettled = (state: ScheduleState): ScheduleState => ({ ...state, deleteSettled: true });
 
 /** Takes the plan of the next run. */
-export function nextRunPlanned(
-  state: ScheduleState,
-  next: { readonly nextRunAtMs: number; readonly skippedRuns: number },
-): ScheduleState {
-  return { ...state, nextRunAtMs: next.nextRunAtMs, skippedRuns: state.skippedRuns + next.skippedRuns };
+export function nextRunPlanned(state: ScheduleState, next: PlannedRun): ScheduleState {
+  const skippedRuns = state.replanning ? 0 : next.skippedRuns;
+  return {
+    ...state,
+    nextRunAtMs: next.nextRunAtMs,
+    nextRunReason: next.nextRunReason ?? null,
+    blackout: next.blackout ?? null,
+    replanning: false,
+    skippedRuns: state.skippedRuns + skippedRuns,
+    skippedReason: skippedRuns === 0 ? state.skippedReason : (next.skippedReason ?? null),
+  };
 }
+
+/** Takes the blackout that lasts, or the next. */
+export const blackoutFound = (state: ScheduleState, blackout: Blackout | null): ScheduleState => ({
+  ...state,
+  blackout,
+});
 
 /** A task begins. Requests to run that come from here on lead to another. */
 export function taskBegun(state: ScheduleState, nowMs: number): ScheduleState {
+  const begun = { ...state, runRequested: false, snapshotHinted: false, retryAtMs: null, pollAtMs: null };
+  if (state.settings.type === 'continuous') return { ...begun, lastDueAtMs: nowMs, nextRunAtMs: null };
   const due = state.nextRunAtMs !== null && state.nextRunAtMs <= nowMs ? state.nextRunAtMs : null;
   return {
-    ...state,
-    runRequested: false,
-    retryAtMs: null,
+    ...begun,
     lastDueAtMs: due ?? state.lastDueAtMs,
     nextRunAtMs: due === null ? state.nextRunAtMs : null,
   };
@@ -127,9 +179,9 @@ export function afterTask(state: ScheduleState, result: TaskResult, nowMs: numbe
         newestPointAtMs: targetTakenAtMs ?? state.newestPointAtMs,
       };
     case 'upToDate':
-      return { ...ended, fruitlessTasks: 0, behindSinceMs: null };
+      return { ...withPoll(ended, nowMs), fruitlessTasks: 0, behindSinceMs: null };
     case 'waiting':
-      return withRetry(ended, nowMs);
+      return state.settings.type === 'continuous' ? withPoll(ended, nowMs) : withRetry(ended, nowMs);
     case 'paused':
       return { ...ended, retryAtMs: nowMs, behindSinceMs: state.behindSinceMs ?? targetTakenAtMs };
     default:
@@ -158,7 +210,8 @@ export function failedTask(
 
 /** True when a task may begin now. A resume counts once B's row has it, else B would refuse the task. */
 export function isDue(state: ScheduleState, nowMs: number): boolean {
-  if (state.deleting !== null || state.paused || state.recordedPaused || !state.registered) return false;
+  if (state.deleting !== null || state.paused || state.recordedPause.paused || !state.registered)
+    return false;
   return state.runRequested || waitMs(state, nowMs) === 0;
 }
 
@@ -168,45 +221,40 @@ export const mustPlan = (state: ScheduleState): boolean =>
 
 /** True when something is to be done before the schedule may wait on. */
 export const needsAction = (state: ScheduleState): boolean =>
-  state.deleting !== null || state.paused !== state.recordedPaused || mustPlan(state);
+  state.deleting !== null || isRowStale(state, false) || state.releasing || mustPlan(state);
 
 /** True when a running task has to be stopped. */
-export const mustStopTask = (state: ScheduleState): boolean => state.paused || state.deleting !== null;
+export const mustStopTask = (state: ScheduleState): boolean =>
+  state.deleting !== null || (state.paused && !state.draining);
 
 /** Milliseconds until the clock alone makes the schedule due; null when only a request can. */
 export function waitMs(state: ScheduleState, nowMs: number): number | null {
   if (state.deleting !== null || state.paused) return null;
-  const times = [state.nextRunAtMs, state.retryAtMs].filter(time => time !== null);
-  return times.length === 0 ? null : Math.max(0, Math.min(...times) - nowMs);
+  const dueAtMs = state.settings.type === 'continuous' ? continuousDueAtMs(state) : intervalDueAtMs(state);
+  return dueAtMs === null ? null : Math.max(0, clearOf(state.blackout, dueAtMs, nowMs) - nowMs);
 }
 
-/** What the schedule tells about itself. */
-export function statusOf(
-  spec: ScheduleSpec,
-  state: ScheduleState,
-  running: { readonly taskUuid: string } | null,
-  deleted = false,
-): ScheduleStatus {
-  return {
-    spec,
-    settings: state.settings,
-    state: deleted ? 'deleted' : activityState(state, running !== null),
-    paused: state.paused,
-    nextRunAtMs: state.nextRunAtMs,
-    skippedRuns: state.skippedRuns,
-    newestPointAtMs: state.newestPointAtMs,
-    behindSinceMs: state.behindSinceMs,
-    lastTask: state.lastTask,
-    runningTask: running,
-    requests: state.requests,
-  };
+function intervalDueAtMs({ nextRunAtMs, retryAtMs }: ScheduleState): number | null {
+  const times = [nextRunAtMs, retryAtMs].filter(time => time !== null);
+  return times.length === 0 ? null : Math.min(...times);
 }
 
-function activityState(state: ScheduleState, isRunning: boolean): ScheduleActivityState {
-  if (state.deleting !== null) return 'deleting';
-  if (state.paused) return isRunning || !state.recordedPaused ? 'pausing' : 'paused';
-  return isRunning ? 'running' : 'waiting';
+/** As soon as it may, unless it was told that there is nothing newer, or failed. */
+function continuousDueAtMs(state: ScheduleState): number | null {
+  const { nextRunAtMs, retryAtMs, pollAtMs, snapshotHinted } = state;
+  if (nextRunAtMs === null) return null;
+  return Math.max(nextRunAtMs, retryAtMs ?? (snapshotHinted ? 0 : (pollAtMs ?? 0)));
 }
+
+/** What is due in the blackout is due at its end. */
+function clearOf(blackout: Blackout | null, dueAtMs: number, nowMs: number): number {
+  const atMs = Math.max(dueAtMs, nowMs);
+  return isInside(blackout, atMs) ? blackout.endsAtMs : dueAtMs;
+}
+
+/** True when the blackout lasts at this time. */
+export const isInside = (blackout: Blackout | null, atMs: number): blackout is Blackout =>
+  blackout !== null && blackout.startsAtMs <= atMs && atMs < blackout.endsAtMs;
 
 /** After 5 s, doubling up to 1 min, never later than the interval. */
 function withRetry(state: ScheduleState, nowMs: number): ScheduleState {
@@ -218,27 +266,6 @@ function withRetry(state: ScheduleState, nowMs: number): ScheduleState {
   return { ...state, retryAtMs: nowMs + delayMs, fruitlessTasks: state.fruitlessTasks + 1 };
 }
 
-const BEING_DELETED = 'the schedule is being deleted';
-
-const accept = (
-  state: ScheduleState,
-  requestId: string,
-  reason: string | null,
-  change: Partial<ScheduleState> = {},
-): ScheduleState => answer(state, requestId, true, reason, change);
-
-const refuse = (state: ScheduleState, requestId: string, reason: string): ScheduleState =>
-  answer(state, requestId, false, reason, {});
-
-/** Applies a request once: a signal may be delivered, or sent by its caller, more than once. */
-function answer(
-  state: ScheduleState,
-  requestId: string,
-  accepted: boolean,
-  reason: string | null,
-  change: Partial<ScheduleState>,
-): ScheduleState {
-  if (state.requests.some(request => request.requestId === requestId)) return state;
-  const requests = [...state.requests, { requestId, accepted, reason }].slice(-MAX_REQUESTS);
-  return { ...state, ...change, requests };
-}
+/** A continuous schedule sleeps until it is told, and looks now and then all the same. */
+const withPoll = (state: ScheduleState, nowMs: number): ScheduleState =>
+  state.settings.type === 'continuous' ? { ...state, pollAtMs: nowMs + SLOW_POLL_MS } : state;

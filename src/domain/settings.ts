@@ -54,7 +54,11 @@ const nameFaults = (what: string, name: string, rule: RegExp, words: string): st
   rule.test(name) ? [] : [`${what} ${quoted(name)} has a name that is not allowed: ${words}`];
 
 function timingFaults({ type, everyMs, cron }: ScheduleSettings): string[] {
-  if (type !== 'interval') return ['continuous schedules are not supported by this version'];
+  if (type === 'continuous') {
+    if (everyMs === null && cron === null) return [];
+    return ['a continuous schedule has neither an interval nor a cron expression'];
+  }
+  if (type !== 'interval') return [`there is no schedule type ${quoted(type)}`];
   if (everyMs !== null && cron !== null)
     return ['an interval schedule runs by an interval or by cron, not both'];
   if (cron !== null) return [cronFault(cron)].filter(fault => fault !== null);

@@ -14,8 +14,9 @@ export function createDiskSender(parts: {
   const { identity, imageRoots, log } = parts;
   const throttles = createScheduleThrottles();
   return {
-    async send(input, { topPath, basePath }, { signal, attempt, onProgress }) {
+    async send(input, { topPath, basePath }, { signal, attempt, onProgress, onStart }) {
       const { throttle, leave } = throttles.join(input.fence.scheduleUuid, input.bandwidthBytesPerSecond);
+      onStart(bytesPerSecond => throttle.setRate(bytesPerSecond));
       try {
         return await sendLayer({
           identity,

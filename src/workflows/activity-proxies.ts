@@ -36,8 +36,11 @@ export const replicaCatalog = (site: string, summary: string): ReplicaActivities
   });
 
 /** Removes files as well as rows, so it may take long. */
-export const replicaCleanUp = (site: string, summary: string): Pick<ReplicaActivities, 'finishDelete'> =>
-  proxyActivities<Pick<ReplicaActivities, 'finishDelete'>>({
+export const replicaCleanUp = (
+  site: string,
+  summary: string,
+): Pick<ReplicaActivities, 'finishDelete' | 'giveUpUnfinished'> =>
+  proxyActivities<Pick<ReplicaActivities, 'finishDelete' | 'giveUpUnfinished'>>({
     taskQueue: replicaQueue(site),
     startToCloseTimeout: '10 minutes',
     retry,
@@ -48,8 +51,8 @@ export const replicaCleanUp = (site: string, summary: string): Pick<ReplicaActiv
 export const sourceCatalog = (
   site: string,
   summary: string,
-): Pick<SourceActivities, 'querySyncInfo' | 'releaseOtherLocks'> =>
-  proxyActivities<Pick<SourceActivities, 'querySyncInfo' | 'releaseOtherLocks'>>({
+): Pick<SourceActivities, 'querySyncInfo' | 'releaseOtherLocks' | 'setRate'> =>
+  proxyActivities<Pick<SourceActivities, 'querySyncInfo' | 'releaseOtherLocks' | 'setRate'>>({
     taskQueue: sourceQueue(site),
     startToCloseTimeout: '2 minutes',
     cancellationType: ActivityCancellationType.TRY_CANCEL,
@@ -61,8 +64,8 @@ export const sourceCatalog = (
 export const sourceStops = (
   site: string,
   summary: string,
-): Pick<SourceActivities, 'stopPreviousDiskTasks' | 'retireSchedule'> =>
-  proxyActivities<Pick<SourceActivities, 'stopPreviousDiskTasks' | 'retireSchedule'>>({
+): Pick<SourceActivities, 'stopPreviousDiskTasks' | 'releaseUnfinished' | 'retireSchedule'> =>
+  proxyActivities<Pick<SourceActivities, 'stopPreviousDiskTasks' | 'releaseUnfinished' | 'retireSchedule'>>({
     taskQueue: sourceQueue(site),
     startToCloseTimeout: UNLIMITED,
     heartbeatTimeout: HEARTBEAT,

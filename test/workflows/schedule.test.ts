@@ -141,7 +141,7 @@ describe('delete', () => {
     await sites.start(['source']);
     await sites.handle.result();
     expect(sites.order.slice(-3)).toEqual(['beginDelete', 'retireSchedule', 'finishDelete']);
-    expect(sites.callsOf('finishDelete')[0]?.input.request).toEqual({ purge: true });
+    expect(sites.callsOf('finishDelete')[0]?.input.request).toEqual({ purge: true, force: false });
     expect((await sites.status()).state).toBe('deleted');
   });
 

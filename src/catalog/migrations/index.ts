@@ -6,6 +6,7 @@ import { sql as snapshots } from './0001-snapshots.ts';
 import { sql as locks } from './0002-locks.ts';
 import { sql as schedules } from './0003-schedules.ts';
 import { sql as sealedFiles } from './0004-sealed-files.ts';
+import { sql as scheduleWords } from './0005-schedule-words.ts';
 
 export interface CatalogMigration {
   readonly name: string;
@@ -17,4 +18,5 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0002-locks', sql: locks },
   { name: '0003-schedules', sql: schedules },
   { name: '0004-sealed-files', sql: sealedFiles },
+  { name: '0005-schedule-words', sql: scheduleWords },
 ];

@@ -218,3 +218,14 @@ export async function newSchedule(
   await catalog.registerSchedule({ spec, settings: SETTINGS, paused: false });
   return spec;
 }
+
+let revision = 0;
+/** Pauses or resumes a schedule, as a newer write than all before. */
+export function recordPaused(
+  catalog: ReplicaCatalog,
+  scheduleUuid: string,
+  paused: boolean,
+): Promise<boolean> {
+  revision += 1;
+  return catalog.recordPaused({ scheduleUuid, revision, paused, draining: false, releasing: false });
+}

@@ -16,6 +16,7 @@ import {
   planOf,
   publishTask,
   queryOf,
+  recordPaused,
   SEALED,
   SETTINGS,
   specOf,
@@ -81,9 +82,11 @@ describe('beginDelete', () => {
     await expect(catalog.createEmptyTask(task)).rejects.toMatchObject(deleted);
     await expect(catalog.openSession(session)).rejects.toMatchObject(deleted);
     await expect(catalog.raisePlan({ fence, taskUuid, reason: '' })).rejects.toMatchObject(deleted);
-    await expect(catalog.markSealed({ fence, diskTaskUuid, path, file: SEALED })).rejects.toMatchObject(deleted);
+    await expect(catalog.markSealed({ fence, diskTaskUuid, path, file: SEALED })).rejects.toMatchObject(
+      deleted,
+    );
     await expect(catalog.finishTask({ fence, taskUuid })).rejects.toMatchObject(deleted);
-    await expect(catalog.recordPaused(spec.uuid, false)).rejects.toMatchObject(deleted);
+    await expect(recordPaused(catalog, spec.uuid, false)).rejects.toMatchObject(deleted);
     const adopt = { diskTaskUuid, epoch: session.epoch, ...map };
     await expect(catalog.adoptLayout(adopt)).rejects.toMatchObject({ code: 'Superseded' });
   });

@@ -15,6 +15,7 @@ import {
   newSchedule,
   planOf,
   publishTask,
+  recordPaused,
   SEALED,
   transfer,
 } from './fixtures.ts';
@@ -104,9 +105,9 @@ describe('a receiver session', () => {
     await expect(open(older, 1)).rejects.toMatchObject(superseded);
     const otherPlan = { ...running, fence: fenceOf(spec.uuid, 2, 2) };
     await expect(open(otherPlan, 1)).rejects.toMatchObject({ code: 'InvalidInput' });
-    await catalog.recordPaused(spec.uuid, true);
+    await recordPaused(catalog, spec.uuid, true);
     await expect(open(running, 1)).rejects.toMatchObject({ code: 'SchedulePaused' });
-    await catalog.recordPaused(spec.uuid, false);
+    await recordPaused(catalog, spec.uuid, false);
     await open(running, 1);
   });
 

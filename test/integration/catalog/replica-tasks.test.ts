@@ -13,6 +13,7 @@ import {
   newSchedule,
   planOf,
   publishTask,
+  recordPaused,
   SETTINGS,
   specOf,
 } from './fixtures.ts';
@@ -34,11 +35,23 @@ describe('registering a schedule', () => {
   it('again finds it as it is, also by two callers at once', async () => {
     const other = specOf();
     const input = { spec: other, settings: SETTINGS, paused: true };
-    const expected = { uuid: other.uuid, settings: SETTINGS, paused: true, nextRunAtMs: null };
+    const expected = {
+      uuid: other.uuid,
+      settings: SETTINGS,
+      paused: true,
+      draining: false,
+      releasing: false,
+      revision: 0,
+      nextRunAtMs: null,
+    };
     const both = await Promise.all([catalog.registerSchedule(input), catalog.registerSchedule(input)]);
     expect(both).toEqual([expected, expected]);
-    await catalog.recordPaused(other.uuid, false);
-    expect(await catalog.registerSchedule(input)).toEqual({ ...expected, paused: false });
+    await recordPaused(catalog, other.uuid, false);
+    expect(await catalog.registerSchedule(input)).toMatchObject({
+      ...expected,
+      paused: false,
+      revision: expect.any(Number),
+    });
   });
 
   it('is refused while another live schedule has its name, or its host from its source', async () => {
@@ -251,13 +264,13 @@ describe('endTask', () => {
 
   it('ends as what the operator wanted of the schedule, where the task was cut short', async () => {
     const stopped = await end('stopped');
-    await catalog.recordPaused(spec.uuid, true);
+    await recordPaused(catalog, spec.uuid, true);
     expect(await catalog.taskValidity(stopped)).toEqual({ valid: false, reason: 'the schedule is paused' });
     expect(await catalog.endTask(stopped)).toMatchObject({ outcome: 'paused' });
-    await catalog.recordPaused(spec.uuid, false);
+    await recordPaused(catalog, spec.uuid, false);
     expect(await catalog.endTask(await end('paused'))).toMatchObject({ outcome: 'paused' });
     const upToDate = await end('upToDate');
-    await catalog.recordPaused(spec.uuid, true);
+    await recordPaused(catalog, spec.uuid, true);
     expect(await catalog.endTask(upToDate)).toMatchObject({ outcome: 'upToDate' });
   });
 });

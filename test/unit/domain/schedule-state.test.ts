@@ -7,25 +7,27 @@ import type {
 } from '../../../src/contract/schedule.ts';
 import type { TaskResult } from '../../../src/contract/workflows.ts';
 import {
-  afterTask,
   deleteRequested,
+  MAX_REQUESTS,
+  paused,
+  resumed,
+  runRequested,
+} from '../../../src/domain/schedule-requests.ts';
+import {
+  afterTask,
   failedTask,
   initialScheduleState,
   isDue,
-  MAX_REQUESTS,
   mustPlan,
   mustStopTask,
   needsAction,
   nextRunPlanned,
-  paused,
   pauseRecorded,
   registered,
-  resumed,
-  runRequested,
-  statusOf,
   taskBegun,
   waitMs,
 } from '../../../src/domain/schedule-state.ts';
+import { statusOf } from '../../../src/domain/schedule-status.ts';
 
 const settings: ScheduleSettings = {
   type: 'interval',
@@ -44,6 +46,8 @@ const spec = {
   host: 'web-1',
 };
 const NOW = 1_000_000;
+const ROW_PAUSED = { paused: true, draining: false, releasing: false };
+const ROW_LIVE = { ...ROW_PAUSED, paused: false };
 
 const live = (change: Partial<ScheduleState> = {}): ScheduleState => ({
   ...initialScheduleState(settings, { paused: false }),
@@ -100,10 +104,10 @@ describe('requests', () => {
         reason: 'the schedule is being deleted',
       });
     }
-    expect(deleteRequested(deleting, 'r', { purge: true }).deleting).toEqual({ purge: true });
-    expect(deleteRequested(live({ deleting: { purge: true } }), 'r', { purge: false }).deleting).toEqual({
-      purge: true,
-    });
+    const purging = deleteRequested(deleting, 'r', { purge: true });
+    expect(purging.deleting).toEqual({ purge: true, force: false });
+    const forced = deleteRequested(purging, 's', { purge: false, force: true });
+    expect(forced.deleting).toEqual({ purge: true, force: true });
   });
   it('that ask for what is so already are accepted, and say so', () => {
     expect(resumed(live(), 'r').requests[0]).toMatchObject({ accepted: true, reason: 'it was not paused' });
@@ -113,15 +117,21 @@ describe('requests', () => {
 });
 
 describe('registration', () => {
-  const record = { uuid: 'u', settings, paused: true, nextRunAtMs: 9 };
+  const record = { uuid: 'u', settings, ...ROW_PAUSED, revision: 4, nextRunAtMs: 9 };
   it("takes over the row's word", () => {
     const state = registered(initialScheduleState(settings, { paused: false }), record);
-    expect(state).toMatchObject({ registered: true, paused: true, recordedPaused: true, nextRunAtMs: 9 });
+    expect(state).toMatchObject({
+      registered: true,
+      paused: true,
+      recordedPause: ROW_PAUSED,
+      revision: 4,
+      nextRunAtMs: 9,
+    });
   });
   it("lets an operator's earlier word count more", () => {
     const asked = resumed(initialScheduleState(settings, { paused: true }), 'r');
     const state = registered(asked, record);
-    expect(state).toMatchObject({ paused: false, recordedPaused: true });
+    expect(state).toMatchObject({ paused: false, recordedPause: ROW_PAUSED });
     expect(needsAction(state)).toBe(true);
   });
 });
@@ -136,9 +146,9 @@ describe('when a task is due', () => {
     }
   });
   it("only after B's row says that it was resumed", () => {
-    const state = resumed(live({ paused: true, recordedPaused: true, nextRunAtMs: 0 }), 'r');
+    const state = resumed(live({ paused: true, recordedPause: ROW_PAUSED, nextRunAtMs: 0 }), 'r');
     expect(isDue(state, NOW)).toBe(false);
-    expect(isDue(pauseRecorded(state, false), NOW)).toBe(true);
+    expect(isDue(pauseRecorded(state, ROW_LIVE), NOW)).toBe(true);
   });
   it('at once after a resume when a task was paused', () => {
     const state = afterTask(live({ paused: true }), result('paused'), NOW);
@@ -207,13 +217,36 @@ describe('the status', () => {
     [live(), true, 'running'],
     [live({ paused: true }), true, 'pausing'],
     [live({ paused: true }), false, 'pausing'],
-    [live({ paused: true, recordedPaused: true }), false, 'paused'],
+    [live({ paused: true, draining: true }), true, 'pausing'],
+    [live({ paused: true, recordedPause: ROW_PAUSED }), false, 'paused'],
+    [live({ paused: true, recordedPause: ROW_PAUSED }), true, 'paused'],
     [live({ paused: true, deleting: { purge: false } }), true, 'deleting'],
   ])('names the state', (state, isRunning, name) => {
     const running = isRunning ? { taskUuid: 't' } : null;
-    expect(statusOf(spec, state, running)).toMatchObject({ state: name, runningTask: running });
+    expect(statusOf(spec, state, { running })).toMatchObject({ state: name, runningTask: running });
   });
   it('says deleted at the end', () => {
-    expect(statusOf(spec, live({ deleting: { purge: false } }), null, true).state).toBe('deleted');
+    const state = live({ deleting: { purge: false } });
+    expect(statusOf(spec, state, { running: null, isDeleted: true }).state).toBe('deleted');
+  });
+  it.each([
+    [live({ paused: true, draining: true }), {}, 'pauses when the running task has ended'],
+    [
+      live({ paused: true, recordedPause: ROW_PAUSED }),
+      { isStopping: true },
+      'the stopped task is still ending',
+    ],
+    [live({ recordedPause: ROW_PAUSED }), { isStopping: true }, 'goes on when the stopped task has ended'],
+  ])('says what it leaves open', (state, stopping, note) => {
+    expect(statusOf(spec, state, { running: { taskUuid: 't' }, ...stopping }).note).toBe(note);
+  });
+  it('says what it waits for at a silent source', () => {
+    const releasing = live({ paused: true, recordedPause: ROW_PAUSED, releasing: true });
+    expect(statusOf(spec, releasing, { running: null })).toMatchObject({
+      state: 'paused',
+      note: 'waits until site a has released what the stopped task locked',
+    });
+    const deleting = live({ deleting: { purge: false } });
+    expect(statusOf(spec, deleting, { running: null }).note).toContain('waits until site a has released');
   });
 });

@@ -43,6 +43,7 @@ import type {
   SourceTransferActivities,
 } from '../../../src/contract/source-activities.ts';
 import type { Cursor, SyncAnswer } from '../../../src/contract/sync.ts';
+import { blackoutHours } from '../../../src/domain/blackout.ts';
 import { nextRun } from '../../../src/domain/due.ts';
 import { initialScheduleState } from '../../../src/domain/schedule-state.ts';
 
@@ -253,11 +254,32 @@ export class FakeSites {
     return {
       registerSchedule: async ({ settings, paused }) => {
         this.rowPaused = paused;
-        return { uuid: spec.uuid, settings, paused, nextRunAtMs: null };
+        return {
+          uuid: spec.uuid,
+          settings,
+          paused,
+          draining: false,
+          releasing: false,
+          revision: 0,
+          nextRunAtMs: null,
+        };
       },
       planNextRun: async ({ settings, afterMs }) => nextRun(settings, afterMs, Date.now()),
+      findBlackout: async ({ settings }) =>
+        blackoutHours(settings.notBetween ?? [], settings.timeZone).at(Date.now()),
       recordPaused: async ({ paused }) => {
         this.rowPaused = paused;
+      },
+      recordSettings: async () => {},
+      closeSessions: async () => {},
+      giveUpUnfinished: async ({ scheduleUuid }) => {
+        this.unfinished = null;
+        return {
+          fence: { scheduleUuid, generation: this.#generation + 1, plan: 0 },
+          lockType: lockTypeOf(scheduleUuid),
+          keepGeneration: 0,
+          keepTaskUuids: this.published === null ? [] : [this.published.taskUuid],
+        };
       },
       createEmptyTask: async ({ taskUuid }) => {
         this.#generation += 1;
@@ -318,6 +340,8 @@ export class FakeSites {
       stopPreviousDiskTasks: async () => ({ stopped: 0 }),
       querySyncInfo: async () => this.#answer(),
       releaseOtherLocks: async () => ({ released: 0 }),
+      releaseUnfinished: async () => ({ released: 1 }),
+      setRate: async () => {},
       retireSchedule: async () => ({ released: 1 }),
       sendDisk: async ({ diskTaskUuid }) => {
         this.received.add(diskTaskUuid);

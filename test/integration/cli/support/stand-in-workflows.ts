@@ -19,13 +19,8 @@ import type {
   TaskStatus,
   TaskSummary,
 } from '../../../../src/contract/schedule.ts';
-import {
-  deleteRequested,
-  paused,
-  resumed,
-  runRequested,
-  statusOf,
-} from '../../../../src/domain/schedule-state.ts';
+import { deleteRequested, paused, resumed, runRequested } from '../../../../src/domain/schedule-requests.ts';
+import { statusOf } from '../../../../src/domain/schedule-status.ts';
 
 interface StandInActivities {
   registerSchedule(spec: ScheduleSpec): Promise<void>;
@@ -48,7 +43,7 @@ const nowhere = proxyActivities<{ awaitReceived(): Promise<void> }>({
 
 export async function remoteBackupSchedule(spec: ScheduleSpec, state: ScheduleState): Promise<void> {
   let running: { taskUuid: string } | null = null;
-  setHandler(defineQuery<ScheduleStatus>('getStatus'), () => statusOf(spec, state, running));
+  setHandler(defineQuery<ScheduleStatus>('getStatus'), () => statusOf(spec, state, { running }));
   setHandler(defineSignal<[ScheduleRequest]>('pause'), ({ requestId }) => {
     state = paused(state, requestId);
   });
