@@ -63,6 +63,8 @@ export interface ReplicaBench {
   openSink(run: DiskRun, layer: SentLayer): Promise<LayerSink>;
   /** Sends what the sink lacks, and has it noted as received. */
   receive(run: DiskRun, layer: SentLayer): Promise<{ sentBytes: number }>;
+  /** Seals the file, without its row. */
+  sealFile(run: DiskRun): ReturnType<ReplicaFiles['seal']>;
   seal(run: DiskRun): Promise<string>;
   /** The whole way to a recovery point. @returns the sealed file */
   publish(layer: SentLayer): Promise<string>;
@@ -116,11 +118,15 @@ export async function createReplicaBench(db: Database, chainLimit?: number): Pro
       }
     },
 
-    async seal({ fence, diskTaskUuid }) {
+    async sealFile({ diskTaskUuid }) {
       const { received } = (await catalog.findSession(diskTaskUuid)) ?? {};
       if (received == null) throw new Error('nothing was received');
-      const { path, file } = await files.seal(diskTaskUuid, received);
-      await catalog.markSealed({ fence, diskTaskUuid, path, file });
+      return files.seal(diskTaskUuid, received);
+    },
+
+    async seal(run) {
+      const { path, file } = await bench.sealFile(run);
+      await catalog.markSealed({ ...run, path, file });
       return path;
     },
 
