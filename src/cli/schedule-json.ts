@@ -145,7 +145,7 @@ const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
 type ToldStatus = ScheduleStatus & Partial<Pick<PlannedRun, 'nextRunReason' | 'skippedReason' | 'blackout'>>;
 
 function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
-  const { type, everyMs, cron, timeZone, notBetween = [], rpoMs, bandwidthBytesPerSecond } = status.settings;
+  const { type, everyMs, cron, timeZone, notBetween, rpoMs, bandwidthBytesPerSecond } = status.settings;
   const { blackout = null } = status;
   const behindMs = behindOf(status, nowMs);
   return {
@@ -153,7 +153,7 @@ function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, Statu
     everyMs,
     cron,
     timeZone,
-    notBetween,
+    notBetween: notBetween ?? [],
     rpoMs,
     bandwidthBytesPerSecond,
     state: status.state,

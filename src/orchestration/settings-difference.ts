@@ -32,8 +32,7 @@ export function scheduleDifference(living: Described, wanted: Described): string
 
 const duration = (ms: number | null): string | null => (ms === null ? null : formatDuration(ms));
 
-const windows = ({ notBetween = [] }: ScheduleSettings): string | null =>
-  notBetween.length === 0 ? null : notBetween.join(' and ');
+const windows = ({ notBetween }: ScheduleSettings): string | null => (notBetween ?? []).join(' and ') || null;
 
 /** Two rates may look alike when rounded; the exact bytes tell them apart. */
 const rate = ({ bandwidthBytesPerSecond: bytes }: ScheduleSettings): string | null =>

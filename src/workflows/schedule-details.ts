@@ -1,10 +1,10 @@
 /** A schedule in a few lines of markdown, for the Web UI. */
-import type { ScheduleStatus } from '../contract/schedule.ts';
+import type { ScheduleSettings, ScheduleStatus } from '../contract/schedule.ts';
 
 export function scheduleDetails(status: ScheduleStatus): string {
   const { spec, settings, lastTask, runningTask } = status;
   const facts: [string, string | null][] = [
-    ['runs', settings.everyMs === null ? null : `every ${settings.everyMs / 1000} s`],
+    ['runs', rhythmOf(settings)],
     ['next run', time(status.nextRunAtMs)],
     ['running task', runningTask === null ? null : `\`${runningTask.taskUuid}\``],
     ['last task', lastTask === null ? null : `${lastTask.outcome} at ${time(lastTask.finishedAtMs)}`],
@@ -18,6 +18,17 @@ export function scheduleDetails(status: ScheduleStatus): string {
     ...facts.filter(([, value]) => value !== null).map(([name, value]) => `- ${name}: ${value}`),
     ...(lastTask?.warnings ?? []).map(warning => `- ⚠ ${warning}`),
   ].join('\n');
+}
+
+/** Such as `30 2 * * *, not between 08:00-18:00 (Europe/Berlin)`. */
+function rhythmOf({ type, everyMs, cron, timeZone, notBetween }: ScheduleSettings): string {
+  // Told before anybody has looked at the settings: whatever stands there is shown.
+  const hours = String(notBetween ?? '');
+  const windows = hours === '' ? '' : `, not between ${hours}`;
+  const isByClock = cron !== null || hours !== '';
+  const times = cron === null ? type : `\`${cron}\``;
+  const rhythm = everyMs === null ? times : `every ${everyMs / 1000} s`;
+  return `${rhythm}${windows}${isByClock ? ` (${timeZone ?? 'UTC'})` : ''}`;
 }
 
 const time = (timeMs: number | null): string | null =>
