@@ -2,6 +2,7 @@
 import type { ScheduleRecord } from '../contract/replica-activities.ts';
 import type {
   Blackout,
+  DeleteRequest,
   PlannedRun,
   RecordedPause,
   ScheduleSettings,
@@ -53,6 +54,23 @@ export function initialScheduleState(
     behindSinceMs: null,
     requests: [],
     rollOverAfterTasks: ROLL_OVER_AFTER_TASKS,
+  };
+}
+
+/** The state of a schedule whose workflow is gone, from B's row; registering reads the rest of the row. */
+export function restoredScheduleState(row: {
+  readonly settings: ScheduleSettings;
+  readonly paused: boolean;
+  readonly deleting: DeleteRequest | null;
+  readonly newestPointAtMs: number | null;
+}): ScheduleState {
+  const { settings, paused, deleting, newestPointAtMs } = row;
+  // A row that is being deleted cannot be registered again, and need not be.
+  return {
+    ...initialScheduleState(settings, { paused }),
+    registered: deleting !== null,
+    deleting,
+    newestPointAtMs,
   };
 }
 

@@ -17,7 +17,6 @@ import {
 } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { initialScheduleState } from '../domain/schedule-state.ts';
-import { formatDuration } from '../lib/durations.ts';
 import {
   RequestRefusedError,
   ScheduleConflictError,
@@ -35,6 +34,7 @@ import type {
 } from './orchestrator.ts';
 import { failureOf } from './pending-steps.ts';
 import { lastPolledAt, readProgress } from './schedule-progress.ts';
+import { MEMO_SPEC, startScheduleWorkflow } from './schedule-start.ts';
 import { scheduleDifference } from './settings-difference.ts';
 import { type TemporalSettings, temporalTarget } from './temporal-connection.ts';
 import { createTemporalLink, grpcFault, isDeadline, type TemporalLink } from './temporal-link.ts';
@@ -50,7 +50,6 @@ const PATIENCE_MS = 1_000;
 const ASKED_AT_ONCE = 16;
 
 const workflowIdOf = (ref: ScheduleRef): string => scheduleWorkflowId(ref.replicaSite, ref.name);
-const MEMO_SPEC = 'scheduleSpec';
 const REGISTER_ACTIVITY: keyof ReplicaActivities = 'registerSchedule';
 
 /**
@@ -81,14 +80,7 @@ async function startSchedule(
 ): Promise<StartedSchedule> {
   const ref = { replicaSite: spec.replicaSite, name: spec.name };
   await link.call(({ client }) =>
-    client.workflow.start(WORKFLOW_TYPES.schedule, {
-      workflowId: workflowIdOf(ref),
-      taskQueue: replicaQueue(spec.replicaSite),
-      workflowIdConflictPolicy: 'USE_EXISTING',
-      args: [spec, initialScheduleState(settings, { paused })],
-      memo: { [MEMO_SPEC]: spec },
-      staticSummary: summaryOf(spec, settings),
-    }),
+    startScheduleWorkflow(client, spec, initialScheduleState(settings, { paused })),
   );
   const { registered, view } = await awaitRegistered(link, ref);
   if (!view.reachable) {
@@ -105,12 +97,6 @@ async function startSchedule(
   if (difference !== null) throw new ScheduleExistsError(spec.name, difference);
   return { created: false, spec: status.spec, registered, view };
 }
-
-const summaryOf = (spec: ScheduleSpec, settings: ScheduleSettings): string => {
-  const rhythm =
-    settings.everyMs === null ? (settings.cron ?? settings.type) : formatDuration(settings.everyMs);
-  return `${spec.host}: ${spec.sourceSite} → ${spec.replicaSite}, ${rhythm}`;
-};
 
 /**
  * Waits until the schedule has written its row. An answer to a query comes after the workflow has done all that it

@@ -9,10 +9,12 @@ import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, replicaQueue } from '../contract/names.ts';
 import type { Log } from '../lib/log.ts';
+import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
 import { createReplicaFiles } from './replica-files.ts';
 import type { Role } from './role.ts';
+import { startScheduleReconciler } from './schedule-reconciler.ts';
 import { createSessionDirectory } from './session-directory.ts';
 
 const CATALOG_SLOTS = 40;
@@ -41,6 +43,7 @@ export async function createReplicaSite(parts: {
     log,
   });
   await receiver.start();
+  const reconciler = startScheduleReconciler({ db, starter: createScheduleStarter(config.temporal), log });
   const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
   const listen = parseEndpoint(config.replica.listen);
   const activities = createReplicaActivities({
@@ -74,6 +77,9 @@ export async function createReplicaSite(parts: {
       { name: 'receives at', value: `${listen.host}:${receiver.port}` },
       { name: 'replicas', value: replicaRoot },
     ],
-    close: () => receiver.close(),
+    async close() {
+      await reconciler.close();
+      await receiver.close();
+    },
   };
 }
