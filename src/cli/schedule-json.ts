@@ -1,4 +1,4 @@
-/** What `schedule show`, `list` and `watch` say with `--json`. docs/operations.md lists the keys; they only grow. */
+/** What `schedule show`, `list` and `watch` say with `--json`. docs/cli-json.md lists the keys; they only grow. */
 import type {
   PlannedRun,
   ScheduleActivityState,
@@ -8,6 +8,8 @@ import type {
 } from '../contract/schedule.ts';
 import type { ScheduleType, SyncMethod } from '../contract/sync.ts';
 import type { PendingStep, ScheduleProgress, ScheduleView } from '../orchestration/orchestrator.ts';
+import { activityWords } from './render/words.ts';
+import { type RetryJson, retriesJson } from './retry-json.ts';
 
 export interface DiskJson {
   readonly disk: string;
@@ -15,6 +17,8 @@ export interface DiskJson {
   readonly reason: string;
   readonly bytesSent: number;
   readonly bytesTotal: number;
+  /** What its transfer does besides moving bytes, such as `connects`; null when there is nothing to add. */
+  readonly note: string | null;
 }
 
 export interface TaskJson {
@@ -27,16 +31,6 @@ export interface TaskJson {
   readonly finishedAt: string | null;
   readonly hostSnapshot: string | null;
   readonly disks: readonly DiskJson[];
-}
-
-export interface RetryJson {
-  readonly attempt: number;
-  readonly reason: string;
-  readonly code: string | null;
-  readonly activity: string;
-  readonly disk: string | null;
-  /** Null while the attempt runs. */
-  readonly nextAttemptAt: string | null;
 }
 
 export interface ScheduleJson {
@@ -55,6 +49,8 @@ export interface ScheduleJson {
   readonly bandwidthBytesPerSecond: number | null;
   readonly state: ScheduleActivityState | 'unreachable';
   readonly paused: boolean | null;
+  /** What the state leaves open, such as `pauses when the running task has ended`; null when there is nothing to add. */
+  readonly note: string | null;
   readonly ageMs: number | null;
   readonly behindMs: number | null;
   /** Whether `behindMs` is within `--rpo`; null without one, or when it is not known. */
@@ -71,8 +67,11 @@ export interface ScheduleJson {
   /** The step at which the running task stands. */
   readonly step: string | null;
   readonly lastTask: TaskJson | null;
+  /** The first of {@link retries}. */
   readonly retry: RetryJson | null;
-  /** What nobody works on, and why, such as `sendDisk of vda: waits for a slot on node n1 of site a`. */
+  /** All that is tried again for a cause, what has failed most often first. */
+  readonly retries: readonly RetryJson[];
+  /** What nobody works on, and why, such as `sending vda: waits for a slot on node n1 of site a`. */
   readonly waits: readonly string[];
   /** Why the schedule could not be asked; null when it answered. */
   readonly unreachable: string | null;
@@ -87,6 +86,7 @@ export function scheduleJson(
   const status = view.reachable ? view.status : null;
   const spec = view.reachable ? view.status.spec : view.spec;
   const pending = progress?.pending ?? [];
+  const retries = retriesJson(status, pending);
   return {
     name: view.ref.name,
     uuid: spec?.uuid ?? null,
@@ -96,8 +96,11 @@ export function scheduleJson(
     ...(status === null ? UNKNOWN : statusJson(status, nowMs)),
     step: progress?.step ?? null,
     lastTask: taskJson(status, progress),
-    retry: retryJson(pending),
-    waits: pending.flatMap(step => (step.waits === null ? [] : [`${labelOf(step)}: ${step.waits}`])),
+    retry: retries[0] ?? null,
+    retries,
+    waits: pending.flatMap(({ activity, disk, waits }) =>
+      waits === null ? [] : [`${activityWords(activity, disk)}: ${waits}`],
+    ),
     unreachable: view.reachable ? null : view.reason,
   };
 }
@@ -112,6 +115,7 @@ type StatusKeys =
   | 'bandwidthBytesPerSecond'
   | 'state'
   | 'paused'
+  | 'note'
   | 'ageMs'
   | 'behindMs'
   | 'rpoMet'
@@ -131,6 +135,7 @@ const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
   bandwidthBytesPerSecond: null,
   state: 'unreachable',
   paused: null,
+  note: null,
   ageMs: null,
   behindMs: null,
   rpoMet: null,
@@ -158,6 +163,7 @@ function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, Statu
     bandwidthBytesPerSecond,
     state: status.state,
     paused: status.paused,
+    note: status.note ?? null,
     ageMs: sinceMs(status.newestPointAtMs, nowMs),
     behindMs,
     rpoMet: behindMs === null || rpoMs === null ? null : behindMs <= rpoMs,
@@ -217,28 +223,12 @@ export function summaryJson(task: TaskSummary, pending: readonly PendingStep[]):
         reason,
         bytesSent: Math.max(bytesSent, ...transfers.map(({ durableBytes }) => durableBytes)),
         bytesTotal: Math.max(bytesTotal, ...transfers.map(({ totalBytes }) => totalBytes ?? 0)),
+        note: transfers.find(({ note }) => note !== null)?.note ?? null,
       };
     }),
   };
 }
 
-/** The step that has failed most often speaks for all. */
-function retryJson(pending: readonly PendingStep[]): RetryJson | null {
-  const failing = pending.filter(step => step.attempt > 1 && step.lastFailure !== null);
-  const [worst] = failing.sort((left, right) => right.attempt - left.attempt);
-  if (worst?.lastFailure == null) return null;
-  return {
-    attempt: worst.attempt,
-    reason: worst.lastFailure.message,
-    code: worst.lastFailure.code,
-    activity: worst.activity,
-    disk: worst.disk,
-    nextAttemptAt: iso(worst.nextAttemptAtMs),
-  };
-}
-
-const labelOf = ({ activity, disk }: PendingStep): string =>
-  disk === null ? activity : `${activity} of ${disk}`;
 const sinceMs = (atMs: number | null, nowMs: number): number | null =>
   atMs === null ? null : Math.max(0, nowMs - atMs);
 const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());

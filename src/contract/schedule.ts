@@ -148,6 +148,14 @@ export interface ScheduleState {
 
 export type ScheduleActivityState = 'waiting' | 'running' | 'pausing' | 'paused' | 'deleting' | 'deleted';
 
+/** The last task found nothing or failed: another is to come before the next run. */
+export interface TaskRetry {
+  /** From 2. */
+  readonly attempt: number;
+  /** Null while it runs. */
+  readonly atMs: number | null;
+}
+
 /** The answer of the query `getStatus`. */
 export interface ScheduleStatus {
   readonly spec: ScheduleSpec;
@@ -167,6 +175,8 @@ export interface ScheduleStatus {
   readonly lastTask: TaskSummary | null;
   /** The plan of the running task, for the ids of its disk workflows; null when none runs. */
   readonly runningTask: { readonly taskUuid: string } | null;
+  /** Null when all is well; absent in answers of version 0.1.0. */
+  readonly retry?: TaskRetry | null;
   readonly requests: readonly RequestOutcome[];
 }
 

@@ -4,6 +4,7 @@ import type {
   ScheduleSpec,
   ScheduleState,
   ScheduleStatus,
+  TaskRetry,
 } from '../contract/schedule.ts';
 
 /** What goes on besides the state. */
@@ -35,8 +36,15 @@ export function statusOf(
     behindSinceMs: state.behindSinceMs,
     lastTask: state.lastTask,
     runningTask: activity.running,
+    retry: retryOf(state),
     requests: state.requests,
   };
+}
+
+/** The task that is to follow one that found nothing or failed. */
+function retryOf({ fruitlessTasks, paused, deleting, retryAtMs }: ScheduleState): TaskRetry | null {
+  if (fruitlessTasks === 0 || paused || deleting !== null) return null;
+  return { attempt: fruitlessTasks + 1, atMs: retryAtMs };
 }
 
 /** Paused is true of bytes as soon as B has closed the sessions, whatever the stopped task still has to do. */

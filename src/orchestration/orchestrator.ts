@@ -40,6 +40,8 @@ export interface PendingStep {
   readonly nextAttemptAtMs: number | null;
   /** Why nobody works on it: `no worker on node n1 since …`, `waits for a slot on node n1`; null when somebody does. */
   readonly waits: string | null;
+  /** It waits because no worker answers on its queue. */
+  readonly unserved: boolean;
   /** Of transfers that have sent a heartbeat. */
   readonly transfer: TransferProgress | null;
 }

@@ -30,13 +30,15 @@ export async function pendingSteps(
   for (const activity of description.raw.pendingActivities ?? []) {
     const dueAtMs = toMs(activity.nextAttemptScheduleTime) ?? toMs(activity.scheduledTime) ?? nowMs;
     const scheduled = activity.state === STATE_SCHEDULED;
+    const wait = scheduled ? await waitOf(activity, nowMs - dueAtMs, lastPolled, nowMs) : null;
     steps.push({
       ...place,
       activity: activity.activityType?.name ?? 'activity',
       attempt: activity.attempt ?? 1,
       lastFailure: activity.lastFailure ? failureOf(activity.lastFailure) : null,
       nextAttemptAtMs: scheduled && dueAtMs > nowMs ? dueAtMs : null,
-      waits: scheduled ? await waitOf(activity, nowMs - dueAtMs, lastPolled, nowMs) : null,
+      waits: wait?.why ?? null,
+      unserved: wait?.unserved ?? false,
       transfer: transferOf(activity),
     });
   }
@@ -58,19 +60,32 @@ function brokenWorkflow(
     lastFailure: { code: 'WorkflowTaskFailed', message },
     nextAttemptAtMs: null,
     waits: null,
+    unserved: false,
     transfer: null,
   };
 }
 
-/** The innermost failure, which is the one that says what happened. */
+/** By `TimeoutType`. @see temporal/api/enums/v1/workflow.proto */
+const TIMEOUT_WORDS: Readonly<Record<number, string>> = {
+  1: 'the attempt took too long, or its worker died',
+  2: 'no worker took it in time',
+  3: 'all attempts together took too long',
+  4: 'its worker fell silent',
+};
+
+/**
+ * The failure that says what happened: beneath what Temporal wraps around it, and above the error that it was
+ * made from, whose type is no code and whose words lack the hint.
+ */
 export function failureOf(failure: Failure): { code: string | null; message: string } {
-  let innermost = failure;
-  while (innermost.cause) innermost = innermost.cause;
-  const message = (innermost.message ?? '').trim();
-  if (innermost.timeoutFailureInfo) {
-    return { code: 'Timeout', message: message === '' ? 'the attempt took too long' : message };
+  let told = failure;
+  while (told.cause && !told.applicationFailureInfo) told = told.cause;
+  const message = (told.message ?? '').trim();
+  if (told.timeoutFailureInfo) {
+    const words = TIMEOUT_WORDS[told.timeoutFailureInfo.timeoutType ?? 0];
+    return { code: 'Timeout', message: words ?? (message === '' ? 'the attempt took too long' : message) };
   }
-  return { code: innermost.applicationFailureInfo?.type ?? null, message };
+  return { code: told.applicationFailureInfo?.type ?? null, message };
 }
 
 async function waitOf(
@@ -78,13 +93,19 @@ async function waitOf(
   waitedMs: number,
   lastPolled: LastPolled,
   nowMs: number,
-): Promise<string | null> {
+): Promise<{ why: string; unserved: boolean } | null> {
   const queue = activity.activityOptions?.taskQueue?.name;
   if (waitedMs < WAIT_TOLD_MS || !queue) return null;
   const polledAtMs = await lastPolled(queue);
-  if (polledAtMs === null) return `no worker ${placeOf(queue)} since ${iso(nowMs - waitedMs)}`;
+  if (polledAtMs !== null && nowMs - polledAtMs <= POLLER_GONE_MS && queue.endsWith('.transfer')) {
+    return { why: `waits for a slot ${placeOf(queue)}`, unserved: false };
+  }
+  return { why: silenceOf(queue, polledAtMs, nowMs - waitedMs, nowMs), unserved: true };
+}
+
+function silenceOf(queue: string, polledAtMs: number | null, dueAtMs: number, nowMs: number): string {
+  if (polledAtMs === null) return `no worker ${placeOf(queue)} since ${iso(dueAtMs)}`;
   if (nowMs - polledAtMs > POLLER_GONE_MS) return `no worker ${placeOf(queue)} since ${iso(polledAtMs)}`;
-  if (queue.endsWith('.transfer')) return `waits for a slot ${placeOf(queue)}`;
   return `waits for the worker ${placeOf(queue)}, last seen ${iso(polledAtMs)}`;
 }
 

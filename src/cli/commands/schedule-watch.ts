@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OffsiteError } from '../../domain/errors.ts';
-import { formatSize } from '../../lib/sizes.ts';
 import type { CommandContext } from '../command-context.ts';
+import { ChangedLines } from '../render/changed-lines.ts';
+import { tellDisks } from '../render/disk-lines.ts';
 import { LiveArea } from '../render/live-area.ts';
-import { lackOf, retryText } from '../render/schedule.ts';
+import { disksOf, lackOf, plainWaits, retryText } from '../render/schedule.ts';
 import { printable } from '../render/table.ts';
 import { TaskBars } from '../render/task-bars.ts';
 import { renderSpan, renderTime } from '../render/times.ts';
-import type { DiskJson, ScheduleJson } from '../schedule-json.ts';
+import { outcomeWords, stepWords } from '../render/words.ts';
+import type { ScheduleJson } from '../schedule-json.ts';
 
 const LOOK_EVERY_MS = 1_000;
 /** With `--once`, how long a schedule without a running task is looked at: a run just asked for may begin. */
@@ -74,21 +76,20 @@ function jsonLines({ io }: CommandContext): WatchOutput {
   };
 }
 
-/** Each line once, until it has changed. */
+/** Each thing that can be said is said when it has changed, and again only for another task. */
 function plainLines({ io }: CommandContext): WatchOutput {
-  let last = new Set<string>();
-  const tell = (lines: readonly string[]): void => {
-    for (const line of lines) if (!last.has(line)) io.out(`${line}\n`);
-    last = new Set(lines);
-  };
+  const lines = new ChangedLines(text => io.out(`${text}\n`));
   return {
-    show: json => tell([headline(json, null), ...notes(json), ...(json.lastTask?.disks ?? []).map(diskLine)]),
-    fault: error => tell([printable(error.message)]),
+    show(json) {
+      const task = json.lastTask;
+      lines.tell('headline', headline(json, null));
+      const scope = task?.taskUuid ?? '';
+      for (const [subject, line] of notes(json, false)) lines.tell(`${scope} ${subject}`, line);
+      tellDisks(lines, task);
+    },
+    fault: error => lines.tell('headline', printable(error.message)),
   };
 }
-
-const diskLine = ({ disk, method, bytesSent, bytesTotal }: DiskJson): string =>
-  `  ${disk}  ${method}  ${formatSize(bytesSent)} of ${formatSize(bytesTotal)}`;
 
 function liveBars({ io }: CommandContext): WatchOutput {
   const area = new LiveArea(text => io.out(text));
@@ -99,7 +100,7 @@ function liveBars({ io }: CommandContext): WatchOutput {
     show(json) {
       const nowMs = io.nowMs();
       const disks = bars.render(json.lastTask, nowMs, io.columns() - 1);
-      draw([headline(json, nowMs), ...notes(json), ...disks]);
+      draw([headline(json, nowMs), ...notes(json, true).map(([, line]) => line), ...disks]);
     },
     fault: error => draw([printable(error.message)]),
   };
@@ -108,13 +109,13 @@ function liveBars({ io }: CommandContext): WatchOutput {
 /** @param nowMs null leaves out what changes by the passing time alone */
 function headline(json: ScheduleJson, nowMs: number | null): string {
   const task = json.lastTask;
+  const runs = task?.outcome === null;
   const parts = [
     `${json.name}: ${json.state}`,
-    task?.outcome === null ? json.step : (task?.outcome ?? null),
+    runs && json.step !== null ? stepWords(json.step, disksOf(task)) : null,
+    runs || task === null ? null : outcomeWords(task.outcome),
     nowMs === null || !json.behindMs ? null : `behind ${renderSpan(json.behindMs)}`,
-    task?.outcome === null || json.nextRunAt === null
-      ? null
-      : `next run ${nextRunText(json.nextRunAt, nowMs)}`,
+    runs || json.nextRunAt === null ? null : `next run ${nextRunText(json.nextRunAt, nowMs)}`,
   ];
   return printable(parts.filter(part => part !== null).join(', '));
 }
@@ -122,13 +123,20 @@ function headline(json: ScheduleJson, nowMs: number | null): string {
 const nextRunText = (iso: string, nowMs: number | null): string =>
   nowMs === null ? iso : renderTime(iso, nowMs);
 
-function notes({ unreachable, retry, waits, lastTask }: ScheduleJson): string[] {
+/** What is said besides, each with its subject: a line is told again when that of its subject has changed. */
+function notes(json: ScheduleJson, nextAttempts: boolean): (readonly [subject: string, line: string])[] {
+  const { unreachable, note, retries, lastTask } = json;
   const lack = lackOf(lastTask);
-  return [
-    ...(unreachable === null ? [] : [unreachable]),
-    ...(retry === null ? [] : [`retries: ${retryText(retry)}`]),
-    ...waits.map(wait => `waits: ${wait}`),
-    ...(lack === null ? [] : [lack]),
-    ...(lastTask?.warnings ?? []).map(warning => `warning: ${warning}`),
-  ].map(note => `  ${printable(note)}`);
+  const isSaid = retries.some(({ reason }) => reason === lack);
+  const said: (readonly [string, string])[] = [
+    ...(unreachable === null ? [] : [['unreachable', unreachable] as const]),
+    ...(note === null ? [] : [['note', note] as const]),
+    ...retries.map(
+      retry => [`retry ${retry.disk ?? ''}`, `retries: ${retryText(retry, nextAttempts)}`] as const,
+    ),
+    ...plainWaits(json).map(wait => [`waits ${wait}`, `waits: ${wait}`] as const),
+    ...(lack === null || isSaid ? [] : [['lack', lack] as const]),
+    ...(lastTask?.warnings ?? []).map(warning => [`warning ${warning}`, `warning: ${warning}`] as const),
+  ];
+  return said.map(([subject, line]) => [subject, `  ${printable(line)}`]);
 }

@@ -20,6 +20,8 @@ export interface DiskProgress {
   readonly bytesTotal: number | null;
   /** Null until it can be told. */
   readonly bytesPerSecond: number | null;
+  /** Stands in the place of numbers while there are none. */
+  readonly note: string | null;
 }
 
 /** One line a disk: name, method, bar, per cent, bytes, rate and time left, within `columns`. */
@@ -27,31 +29,41 @@ export function renderDiskProgress(disks: readonly DiskProgress[], columns: numb
   const nameWidth = Math.max(0, ...disks.map(({ disk }) => disk.length));
   const methodWidth = Math.max(0, ...disks.map(({ method }) => method.length));
   return disks.map(progress => {
-    const share = shareOf(progress);
-    const percent = (share === null ? '?' : `${Math.floor(share * 100)}`).padStart(3);
     const left = `  ${progress.disk.padEnd(nameWidth)}  ${progress.method.padEnd(methodWidth)}  `;
-    const right = ` ${percent}%  ${bytesOf(progress)}${speedOf(progress)}`;
-    const barWidth = Math.min(30, columns - left.length - right.length - 2);
-    return (
-      barWidth < 5 ? `${left}${right.trimStart()}` : `${left}${renderBar(share, barWidth)}${right}`
-    ).slice(0, columns);
+    const right = ` ${numbersOf(progress)}`;
+    const barWidth = Math.min(BAR_WIDTH, columns - left.length - right.length - 2);
+    const line =
+      barWidth < 5
+        ? `${left}${right.trimStart()}`
+        : `${left}${renderBar(shareOf(progress), barWidth)}${right}`;
+    return line.slice(0, columns);
   });
 }
 
-function shareOf({ bytesSent, bytesTotal }: DiskProgress): number | null {
+const BAR_WIDTH = 30;
+
+/** What is done, 0 to 1; null until it is known what there is to do. */
+export function shareOf({
+  bytesSent,
+  bytesTotal,
+}: Pick<DiskProgress, 'bytesSent' | 'bytesTotal'>): number | null {
   if (bytesTotal === null || bytesTotal <= 0) return null;
   return Math.min(1, bytesSent / bytesTotal);
 }
 
-const bytesOf = ({ bytesSent, bytesTotal }: DiskProgress): string =>
-  bytesTotal === null || bytesTotal <= 0
-    ? formatSize(bytesSent)
-    : `${formatSize(bytesSent)} of ${formatSize(bytesTotal)}`;
+function numbersOf(progress: DiskProgress): string {
+  const { bytesSent, bytesTotal, note } = progress;
+  const share = shareOf(progress);
+  if (share === null || bytesTotal === null) return `  ${note ?? 'begins'}`;
+  const percent = `${Math.floor(share * 100)}`.padStart(3);
+  return `${percent}%  ${formatSize(bytesSent)} of ${formatSize(bytesTotal)}${speedOf(progress)}`;
+}
 
-function speedOf({ bytesSent, bytesTotal, bytesPerSecond }: DiskProgress): string {
+function speedOf({ bytesSent, bytesTotal, bytesPerSecond, note }: DiskProgress): string {
+  if (bytesTotal === null || bytesSent >= bytesTotal) return note === null ? '' : `  ${note}`;
   if (bytesPerSecond === null) return '';
   const rate = `  ${formatRate(bytesPerSecond)}`;
-  if (bytesTotal === null || bytesPerSecond <= 0 || bytesSent >= bytesTotal) return rate;
+  if (bytesPerSecond <= 0) return note === null ? rate : `${rate}  ${note}`;
   const leftMs = Math.ceil((bytesTotal - bytesSent) / bytesPerSecond) * 1000;
   return `${rate}  ${formatDuration(leftMs)} left`;
 }

@@ -1,9 +1,11 @@
 /** A schedule in words: as a row of a table, as a page. */
 import { formatDuration } from '../../lib/durations.ts';
 import { formatRate, formatSize } from '../../lib/sizes.ts';
-import type { RetryJson, ScheduleJson, TaskJson } from '../schedule-json.ts';
+import type { RetryJson } from '../retry-json.ts';
+import type { ScheduleJson, TaskJson } from '../schedule-json.ts';
 import { printable, renderFacts, renderTable } from './table.ts';
 import { renderSpan, renderTime } from './times.ts';
+import { activityWords, outcomeWords, stepWords } from './words.ts';
 
 /** One row a schedule. */
 export function renderScheduleTable(
@@ -44,16 +46,16 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     ['uuid', json.uuid],
     ['host', json.host === null ? null : `${json.host}, from site ${json.sourceSite} to ${json.replicaSite}`],
     ['runs', runsOf(json)],
-    ['state', json.unreachable === null ? json.state : `${json.state}: ${json.unreachable}`],
+    ['state', stateOf(json)],
     ['age', json.ageMs === null ? null : `${renderSpan(json.ageMs)} (of the newest recovery point)`],
     ['behind', behindOf(json)],
     ['next run', json.nextRunAt === null ? null : renderTime(json.nextRunAt, nowMs)],
     ['', json.nextRunAt === null ? null : json.nextRunReason],
     ['skipped', skippedOf(json)],
-    ['retries', json.retry === null ? null : retryText(json.retry)],
-    ...json.waits.map(wait => ['waits', wait] as const),
+    ...json.retries.map(retry => ['retries', retryText(retry)] as const),
+    ...plainWaits(json).map(wait => ['waits', wait] as const),
     [task?.outcome === null ? 'task' : 'last task', task === null ? null : taskText(task, json.step, nowMs)],
-    ['because', task?.reason ?? null],
+    ...reasonOf(json),
     ...(task?.warnings ?? []).map(warning => ['warning', warning] as const),
   ]);
   if (task === null || task.disks.length === 0) return facts;
@@ -77,12 +79,22 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
   return `${facts}\n\n${disks}`;
 }
 
-/** `attempt 4 of sendDisk for vda: the disk is full`. */
-export function retryText({ attempt, activity, disk, reason, nextAttemptAt }: RetryJson): string {
-  const next = nextAttemptAt === null ? '' : ` (next attempt at ${nextAttemptAt.slice(11, 19)}Z)`;
-  return printable(
-    `attempt ${attempt} of ${activity}${disk === null ? '' : ` for ${disk}`}: ${reason}${next}`,
-  );
+/** `sending vda: the disk is full (attempt 4 at 02:00:05Z)`. @param nextAt false leaves out when the next attempt is */
+export function retryText(retry: RetryJson, nextAt = true): string {
+  const { attempt, activity, disk, reason, nextAttemptAt, code } = retry;
+  const what = activity === 'remoteBackupTask' ? '' : `${activityWords(activity, disk)}: `;
+  if (code === 'NoWorker') return printable(`${what}${reason}`);
+  const at = nextAttemptAt === null ? ' runs' : ` at ${nextAttemptAt.slice(11, 19)}Z`;
+  return printable(`${what}${reason} (attempt ${attempt}${nextAt ? at : ''})`);
+}
+
+/** What waits without being at fault: the rest is among the retries. */
+export const plainWaits = ({ waits, retries }: ScheduleJson): string[] =>
+  waits.filter(wait => !retries.some(({ code, reason }) => code === 'NoWorker' && wait.endsWith(reason)));
+
+function stateOf({ state, note, unreachable }: ScheduleJson): string {
+  const more = unreachable ?? note;
+  return more === null ? state : `${state}: ${more}`;
 }
 
 function runsOf(json: ScheduleJson): string | null {
@@ -110,16 +122,27 @@ function behindOf({ behindMs, rpoMs, rpoMet }: ScheduleJson): string | null {
 }
 
 function taskText(task: TaskJson, step: string | null, nowMs: number): string {
-  if (task.outcome === null) return `${task.taskUuid}, running${step === null ? '' : `: ${step}`}`;
-  return `${task.outcome}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
+  if (task.outcome !== null) {
+    return `${outcomeWords(task.outcome)}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
+  }
+  return `${step === null ? 'running' : stepWords(step, disksOf(task))}, ${task.taskUuid}`;
 }
 
-const outcomeOf = (task: TaskJson | null): string => (task === null ? '-' : (task.outcome ?? 'running'));
+/** The decision of a task that went well, else why it did not; left out where a retry says it already. */
+function reasonOf({ lastTask, retries }: ScheduleJson): (readonly [string, string | null])[] {
+  if (lastTask === null || retries.some(({ reason }) => reason === lastTask.reason)) return [];
+  return [[lackOf(lastTask) === null ? 'decision' : 'because', lastTask.reason]];
+}
 
-function noteOf({ unreachable, retry, waits, lastTask }: ScheduleJson): string {
+/** The disks of a task, for {@link stepWords}. */
+export const disksOf = (task: TaskJson | null): string[] => (task?.disks ?? []).map(({ disk }) => disk);
+
+const outcomeOf = (task: TaskJson | null): string => (task === null ? '-' : outcomeWords(task.outcome));
+
+function noteOf({ unreachable, note, retry, waits, lastTask }: ScheduleJson): string {
   if (unreachable !== null) return unreachable;
   if (retry !== null) return retryText(retry);
-  return waits[0] ?? lackOf(lastTask) ?? '';
+  return note ?? waits[0] ?? lackOf(lastTask) ?? '';
 }
 
 /** Why a task ended without a recovery point, or what it waits for; null when all went well. */

@@ -13,6 +13,7 @@ export class TaskBars {
     this.#taskUuid = task.taskUuid;
     const disks = task.disks.map(disk => ({
       ...disk,
+      note: task.outcome !== null && disk.bytesTotal === 0 ? 'nothing to send' : disk.note,
       bytesPerSecond: task.outcome === null ? this.#meterOf(disk.disk).add(nowMs, disk.bytesSent) : null,
     }));
     return renderDiskProgress(disks, columns);

@@ -60,6 +60,7 @@ describe('renderDiskProgress', () => {
     bytesSent: 1.5 * 2 ** 30,
     bytesTotal: 3 * 2 ** 30,
     bytesPerSecond: 2 ** 20 * 100,
+    note: null,
   };
 
   it('tells per cent, bytes, rate and time left', () => {
@@ -68,12 +69,20 @@ describe('renderDiskProgress', () => {
     ]);
   });
 
+  it('tells no rate of what is done, and what else a transfer does', () => {
+    const done = { ...disk, bytesSent: disk.bytesTotal, note: 'is being sealed' };
+    const stuck = { ...disk, bytesPerSecond: 0, note: 'waits for the receiver' };
+    const lines = renderDiskProgress([done, stuck], 120);
+    expect(lines[0]?.slice(45)).toBe(' 100%  3.0 GiB of 3.0 GiB  is being sealed');
+    expect(lines[1]?.slice(45)).toBe('  50%  1.5 GiB of 3.0 GiB  0 B/s  waits for the receiver');
+  });
+
   it('aligns disks and knows no total yet', () => {
     const lines = renderDiskProgress(
       [disk, { ...disk, disk: 'vdb10', bytesSent: 0, bytesTotal: null, bytesPerSecond: null }],
       120,
     );
-    expect(lines[1]).toBe('  vdb10  full  [······························]   ?%  0 B');
+    expect(lines[1]).toBe('  vdb10  full  [······························]   begins');
     expect(lines[0]?.startsWith('  vda    full  [')).toBe(true);
   });
 

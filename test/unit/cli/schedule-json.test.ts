@@ -50,6 +50,7 @@ const sending: PendingStep = {
   lastFailure: { code: 'DiskFull', message: 'the disk is full' },
   nextAttemptAtMs: NOW_MS + 5_000,
   waits: null,
+  unserved: false,
   transfer: { diskTaskUuid: 'd', durableBytes: 1024, totalBytes: 8192, note: null },
 };
 const running: ScheduleProgress = {
@@ -60,7 +61,7 @@ const running: ScheduleProgress = {
     finishedAtMs: null,
     disks: [{ disk: 'vda', method: 'incremental', reason: 'two layers', bytesSent: 0, bytesTotal: 0 }],
   },
-  step: 'disk tasks',
+  step: 'diskTasks',
   pending: [
     { ...sending, disk: null, level: 'task', activity: 'releaseOtherLocks', attempt: 2, transfer: null },
     sending,
@@ -104,7 +105,7 @@ describe('scheduleJson', () => {
     expect(json).toMatchObject({
       behindMs: 90_000,
       rpoMet: false,
-      step: 'disk tasks',
+      step: 'diskTasks',
       lastTask: {
         taskUuid: 'task-2',
         outcome: null,
@@ -112,8 +113,39 @@ describe('scheduleJson', () => {
         disks: [{ bytesSent: 1024, bytesTotal: 8192 }],
       },
       retry: { attempt: 4, reason: 'the disk is full', activity: 'sendDisk', disk: 'vda' },
-      waits: ['awaitReceived of vda: waits for a slot on node n1 of site b'],
+      waits: ['receiving vda: waits for a slot on node n1 of site b'],
     });
+  });
+
+  it('tells as a retry that no worker serves a node', () => {
+    const waits = 'no worker on node a1 of site a since 2026-11-24T01:00:00.000Z';
+    const lost: PendingStep = { ...sending, attempt: 1, lastFailure: null, waits, unserved: true };
+    const json = scheduleJson({ reachable: true, ref, status }, { ...running, pending: [lost] }, NOW_MS);
+    expect(json.retry).toMatchObject({ attempt: 1, reason: waits, code: 'NoWorker', disk: 'vda' });
+    const page = renderSchedule(json, NOW_MS);
+    expect(page).toMatch(
+      /^retries +sending vda: no worker on node a1 of site a since 2026-11-24T01:00:00.000Z$/m,
+    );
+    expect(page).not.toMatch(/^waits/m);
+  });
+
+  it('tells as a retry what a task did not find, until another finds it', () => {
+    const lastTask: TaskSummary = { ...published, outcome: 'waiting', reason: 'the source does not know it' };
+    const fruitless = { ...status, lastTask, retry: { attempt: 3, atMs: NOW_MS + 5_000 } };
+    const json = scheduleJson({ reachable: true, ref, status: fruitless }, null, NOW_MS);
+    expect(json.retry).toEqual({
+      attempt: 3,
+      reason: 'the source does not know it',
+      code: null,
+      activity: 'remoteBackupTask',
+      disk: null,
+      nextAttemptAt: '2026-11-24T02:00:05.000Z',
+    });
+    const page = renderSchedule(json, NOW_MS);
+    expect(page).toMatch(/^retries +the source does not know it \(attempt 3 at 02:00:05Z\)$/m);
+    expect(page.match(/does not know it/g)).toHaveLength(1);
+    const found = { ...fruitless, retry: null, lastTask: published };
+    expect(scheduleJson({ reachable: true, ref, status: found }, null, NOW_MS).retry).toBeNull();
   });
 
   it('names the running task even when it does not answer', () => {
@@ -155,9 +187,7 @@ describe('in words', () => {
     const page = renderSchedule(json, NOW_MS);
     expect(page).toMatch(/^runs +every 15m$/m);
     expect(page).toMatch(/^behind +1m30s \(RPO 1m is NOT met\)$/m);
-    expect(page).toMatch(
-      /^retries +attempt 4 of sendDisk for vda: the disk is full \(next attempt at 02:00:05Z\)$/m,
-    );
+    expect(page).toMatch(/^retries +sending vda: the disk is full \(attempt 4 at 02:00:05Z\)$/m);
     expect(page).toMatch(/^vda +incremental +1\.0 KiB +8\.0 KiB +two layers$/m);
   });
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { CommandContext } from '../../../src/cli/command-context.ts';
 import { watchSchedule } from '../../../src/cli/commands/schedule-watch.ts';
+import type { RetryJson } from '../../../src/cli/retry-json.ts';
 import type { ScheduleJson, TaskJson } from '../../../src/cli/schedule-json.ts';
 import { OffsiteError } from '../../../src/domain/errors.ts';
 
@@ -12,7 +13,7 @@ const task = (bytesSent: number, outcome: TaskJson['outcome'] = null): TaskJson 
   startedAt: null,
   finishedAt: null,
   hostSnapshot: null,
-  disks: [{ disk: 'vda', method: 'full', reason: 'first', bytesSent, bytesTotal: 4096 }],
+  disks: [{ disk: 'vda', method: 'full', reason: 'first', bytesSent, bytesTotal: 4096, note: null }],
 });
 
 const schedule = (lastTask: TaskJson | null): ScheduleJson => ({
@@ -30,6 +31,7 @@ const schedule = (lastTask: TaskJson | null): ScheduleJson => ({
   bandwidthBytesPerSecond: null,
   state: lastTask?.outcome === null ? 'running' : 'waiting',
   paused: false,
+  note: null,
   ageMs: 1,
   behindMs: 0,
   rpoMet: null,
@@ -38,9 +40,10 @@ const schedule = (lastTask: TaskJson | null): ScheduleJson => ({
   blackout: null,
   skippedRuns: 0,
   skippedReason: null,
-  step: 'disk tasks',
+  step: 'diskTasks',
   lastTask,
   retry: null,
+  retries: [],
   waits: [],
   unreachable: null,
 });
@@ -103,11 +106,38 @@ describe('watchSchedule', () => {
       {},
     );
     expect(text.split('\n')).toEqual([
-      'web1: running, disk tasks',
-      '  vda  full  1.0 KiB of 4.0 KiB',
+      'web1: running, sending vda',
+      '  vda  full  1.0 KiB of 4.0 KiB (25%)',
       'web1: waiting, published',
-      '  vda  full  4.0 KiB of 4.0 KiB',
+      '  vda  full  4.0 KiB of 4.0 KiB (100%)',
       '',
+    ]);
+  });
+
+  it('tells a retry when it has changed for its disk, not in turn for two disks', async () => {
+    const retry = (disk: string, attempt: number): RetryJson => ({
+      attempt,
+      reason: `the disk of ${disk} is full`,
+      code: 'DiskFull',
+      activity: 'sendDisk',
+      disk,
+      nextAttemptAt: null,
+    });
+    const retrying = (...retries: RetryJson[]): ScheduleJson => ({ ...schedule(task(1024)), retries });
+    const text = await watch(
+      [
+        retrying(retry('vda', 2), retry('vdb', 2)),
+        retrying(retry('vdb', 2), retry('vda', 2)),
+        retrying(retry('vdb', 2)),
+        retrying(retry('vda', 3), retry('vdb', 2)),
+        schedule(task(4096, 'published')),
+      ],
+      {},
+    );
+    expect(text.split('\n').filter(line => line.includes('retries'))).toEqual([
+      '  retries: sending vda: the disk of vda is full (attempt 2)',
+      '  retries: sending vdb: the disk of vdb is full (attempt 2)',
+      '  retries: sending vda: the disk of vda is full (attempt 3)',
     ]);
   });
 
@@ -119,7 +149,7 @@ describe('watchSchedule', () => {
 
   it('with --once gives a run that was just asked for time to begin, and ends when there is none', async () => {
     const text = await watch([schedule(null), schedule(task(0)), schedule(task(4096, 'upToDate'))], {});
-    expect(text).toContain('web1: waiting, upToDate');
+    expect(text).toContain('web1: waiting, up to date');
     expect(await watch(new Array<ScheduleJson>(4).fill(schedule(null)), {})).toBe('web1: waiting\n');
   });
 

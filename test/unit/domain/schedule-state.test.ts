@@ -212,6 +212,15 @@ describe('after a task', () => {
 });
 
 describe('the status', () => {
+  it('tells a retry from a task that found nothing until one is published, and not while paused', () => {
+    const fruitless = afterTask(afterTask(live(), result('waiting', null), NOW), result('stopped'), NOW);
+    const retryIn = (state: ScheduleState) => statusOf(spec, state, { running: null }).retry;
+    expect(retryIn(fruitless)).toEqual({ attempt: 3, atMs: fruitless.retryAtMs });
+    expect(retryIn(taskBegun(fruitless, NOW))).toEqual({ attempt: 3, atMs: null });
+    expect(retryIn(paused(fruitless, 'r'))).toBeNull();
+    expect(retryIn(afterTask(fruitless, result('published'), NOW))).toBeNull();
+  });
+
   it.each([
     [live(), false, 'waiting'],
     [live(), true, 'running'],
