@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { type Command, Option } from 'commander';
 import { CONTRACT_VERSION } from '../../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec } from '../../contract/schedule.ts';
-import { OffsiteError } from '../../domain/errors.ts';
 import { settingsFaults, specFaults } from '../../domain/settings.ts';
 import {
   durationArgument,
@@ -77,12 +76,13 @@ With --every the first run is due at once, with --cron at the first such time. A
 the next valid one, a time that they show twice runs once. What was missed is caught up by one run.
 In the hours of --not-between nothing is sent: what is due waits for their end, and a task that runs when they begin
 stops, keeps what it has sent, and goes on afterwards. 'schedule run' runs all the same.
-This version refuses --continuous.
+With --continuous every host snapshot travels as soon as it is there, one after the other.
 
 Examples:
   $ offsite schedule create web1 --source a --host web1 --every 15m
   $ offsite schedule create db1 --source a --host db1 --every 1h --rpo 2h --bandwidth 50MiB/s --disabled
   $ offsite schedule create db2 --source a --host db2 --cron '30 2 * * MON-FRI' --tz Europe/Berlin
+  $ offsite schedule create mail1 --source a --host mail1 --continuous --rpo 10m
   $ offsite schedule create fs1 --source a --host fs1 --every 1h --not-between 08:00-18:00 --tz Europe/Berlin`,
     )
     .action(async (name: string, options: CreateOptions, command: Command) => {
@@ -124,7 +124,7 @@ Examples:
 export const siteOption = (): Option =>
   new Option('--site <site>', "the replica site (default: the configuration's site)").argParser(siteArgument);
 
-/** @throws {UsageError} {@link OffsiteError} `NotSupported` for what this version cannot run */
+/** @throws {UsageError} */
 function settingsOf(options: CreateOptions): ScheduleSettings {
   const { every, cron, tz, notBetween = [], continuous, rpo, bandwidth } = options;
   if (every === undefined && cron === undefined && continuous !== true) {
@@ -136,15 +136,8 @@ function settingsOf(options: CreateOptions): ScheduleSettings {
   if (tz !== undefined && cron === undefined && notBetween.length === 0) {
     throw new UsageError('--tz is for --cron and --not-between', 'Leave it out, or give one of these.');
   }
-  if (continuous === true) {
-    throw new OffsiteError(
-      'NotSupported',
-      '--continuous is not supported by this version',
-      'Use --every or --cron for now.',
-    );
-  }
   const settings: ScheduleSettings = {
-    type: 'interval',
+    type: continuous === true ? 'continuous' : 'interval',
     everyMs: every ?? null,
     cron: cron ?? null,
     timeZone: tz ?? null,
