@@ -111,7 +111,9 @@ function* checkFences(
     const text = `B's fence of schedule ${name} is below task ${last.taskUuid} (${last.generation}, ${last.plan})`;
     yield { rule: 4, code: 'fenceBelowTask', text };
   }
-  if (isBelow(last ?? NOTHING_SEEN, atSource)) {
+  // Giving up what was begun raises B's fence above the tasks, and A's to the same.
+  const givenOut = last === undefined || isBelow(last, atReplica) ? atReplica : last;
+  if (isBelow(givenOut, atSource)) {
     const text = `A's fence of schedule ${name} is (${atSource.generation}, ${atSource.plan}), above all that B gave out`;
     yield { rule: 4, code: 'fenceAboveTasks', text };
   }

@@ -1,6 +1,7 @@
 /** Rules 2 and 6: what the catalogs say is going on is what Temporal runs. */
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import {
+  releaseWorkflowId,
   replicaQueue,
   scheduleWorkflowId,
   taskWorkflowId,
@@ -52,12 +53,17 @@ async function* checkStrangers(
   replica: ReplicaRows,
 ): AsyncGenerator<Violation, undefined> {
   const taskUuids = unfinishedTasks(replica);
-  const known = new Set(replica.schedules.map(row => scheduleWorkflowId(replicaSite, row.name)));
+  const known = new Set(
+    replica.schedules.flatMap(row => [
+      scheduleWorkflowId(replicaSite, row.name),
+      ...(row.state === 'deleted' ? [releaseWorkflowId(row.uuid)] : []),
+    ]),
+  );
   const types = Object.values(WORKFLOW_TYPES).map(name => `'${name}'`);
   const query = `ExecutionStatus = 'Running' AND WorkflowType IN (${types.join(', ')}) AND TaskQueue = '${replicaQueue(replicaSite)}'`;
   for await (const { workflowId } of client.workflow.list({ query })) {
     const [kind, taskUuid = ''] = workflowId.split('/');
-    const isKnown = kind === 'schedule' ? known.has(workflowId) : taskUuids.has(taskUuid);
+    const isKnown = known.has(workflowId) || (kind !== 'schedule' && taskUuids.has(taskUuid));
     // The list lags behind the truth; a second look tells what still runs.
     if (isKnown || !(await isRunning(client, workflowId))) continue;
     yield { rule: 2, code: 'workflowWithoutRow', text: `${workflowId} runs, but no row stands for it` };
