@@ -66,7 +66,7 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
       const { paths, givenUp } = await catalog.beginGivingUp(input);
       await closeSessions(input.scheduleUuid);
       await ports.files.remove(paths);
-      await catalog.finishGivingUp(input.scheduleUuid);
+      await catalog.finishGivingUp(input);
       return givenUp;
     },
 

@@ -44,8 +44,8 @@ export interface ReplicaCatalog {
     scheduleUuid: string;
     revision: number;
   }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }>;
-  /** After the files are gone: drops their rows. */
-  finishGivingUp(scheduleUuid: string): Promise<void>;
+  /** After the files are gone: drops their rows. @throws {SupersededError} as {@link beginGivingUp} */
+  finishGivingUp(input: { scheduleUuid: string; revision: number }): Promise<void>;
   /** All that the rows tell; the doubts come from {@link ReplicaFiles}. */
   createEmptyTask(input: {
     scheduleUuid: string;

@@ -23,16 +23,18 @@ export function createDeletionRows(db: Database) {
     beginDelete: ({ scheduleUuid, request }: DeleteInput): Promise<void> =>
       inTransaction(db, async trx => {
         const schedule = await lockSchedule(trx, scheduleUuid);
+        if (schedule !== null && schedule.deleted_at === null) {
+          await trx('remote_backup_schedules')
+            .where({ uuid: scheduleUuid })
+            .update({ deleting: true, purge: schedule.purge || request.purge });
+          const running = await trx<TaskRow>('remote_backup_tasks')
+            .where({ schedule_uuid: scheduleUuid })
+            .whereNull('finished_at')
+            .first();
+          if (running !== undefined) await finishTaskRow(trx, running, 'stopped', 'the schedule was deleted');
+        }
+        // After the task's row, as everywhere: two that lock in other orders wait for each other.
         await leaveTombstone(trx, scheduleUuid);
-        if (schedule === null || schedule.deleted_at !== null) return;
-        await trx('remote_backup_schedules')
-          .where({ uuid: scheduleUuid })
-          .update({ deleting: true, purge: schedule.purge || request.purge });
-        const running = await trx<TaskRow>('remote_backup_tasks')
-          .where({ schedule_uuid: scheduleUuid })
-          .whereNull('finished_at')
-          .first();
-        if (running !== undefined) await finishTaskRow(trx, running, 'stopped', 'the schedule was deleted');
         await closeSessionsOf(trx, 't.schedule_uuid = ?', scheduleUuid);
       }),
 
@@ -47,13 +49,7 @@ export function createDeletionRows(db: Database) {
         assertDeleting(schedule);
         await lockHost(trx, schedule.host);
         if (schedule.purge || input.request.purge) await withdrawPoints(trx, schedule.uuid);
-        await trx.raw(
-          `update snapshot_storages st set state = 'dropped'
-           where st.state in ('partial', 'sealed') and ${OWN_STORAGE} and not ${WANTED_BY_OTHERS}`,
-          [schedule.uuid, schedule.uuid],
-        );
-        const rows = await droppedStorages(trx, schedule.uuid);
-        return rows.map(({ path }) => path).sort();
+        return dropUnpublished(trx, schedule.uuid);
       }),
 
     /** After the files are gone: drops the rows, and frees the name and the (host, source). */
@@ -77,12 +73,12 @@ export function createDeletionRows(db: Database) {
 }
 
 /** `st` was written for a disk task of the schedule (one binding). */
-export const OWN_STORAGE = `exists (
+const OWN_STORAGE = `exists (
   select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
   where dt.storage_id = st.id and t.schedule_uuid = ?)`;
 
 /** `st` is also that of another schedule which lives (one binding). */
-export const WANTED_BY_OTHERS = `exists (
+const WANTED_BY_OTHERS = `exists (
   select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
   join remote_backup_schedules s on s.uuid = t.schedule_uuid
   where dt.storage_id = st.id and s.uuid <> ? and not s.deleting)`;
@@ -96,12 +92,35 @@ interface DroppedRow {
   readonly path: string;
 }
 
+/**
+ * What the schedule has begun and nobody else goes on with is to be removed.
+ * @returns the paths of all that is to be removed for it, also from earlier calls
+ */
+export async function dropUnpublished(trx: Transaction, scheduleUuid: string): Promise<readonly string[]> {
+  // Locked first: who is just adopting one has committed then, and is seen by the next statement.
+  await trx.raw(
+    `select 1 from snapshot_storages st where st.state in ('partial', 'sealed') and ${OWN_STORAGE}
+     order by st.id for no key update`,
+    [scheduleUuid],
+  );
+  await trx.raw(
+    `update snapshot_storages st set state = 'dropped'
+     where st.state in ('partial', 'sealed') and ${OWN_STORAGE} and not ${WANTED_BY_OTHERS}`,
+    [scheduleUuid, scheduleUuid],
+  );
+  const rows = await droppedStorages(trx, scheduleUuid);
+  return rows.map(({ path }) => path).sort();
+}
+
 export async function droppedStorages(
   trx: Transaction,
   scheduleUuid: string,
 ): Promise<readonly DroppedRow[]> {
+  // Of all files of its targets: those that a schedule wrote which is deleted have nobody else to see to them.
   const { rows } = await trx.raw<{ rows: DroppedRow[] }>(
-    `select st.id, st.path from snapshot_storages st where st.state = 'dropped' and ${OWN_STORAGE}`,
+    `select st.id, st.path from snapshot_storages st where st.state = 'dropped' and exists (
+       select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
+       where dt.disk_snapshot_id = st.disk_snapshot_id and t.schedule_uuid = ?)`,
     [scheduleUuid],
   );
   return rows;
@@ -159,8 +178,15 @@ export async function dropStorages(trx: Transaction, storages: readonly DroppedR
   await trx('remote_backup_disk_tasks')
     .whereIn('storage_id', ids)
     .update({ storage_id: null, disk_snapshot_id: null });
-  // Overlays name their base: one statement, so that the order among them does not matter.
-  await trx('snapshot_storages').whereIn('id', ids).update({ base_storage_id: null });
+  // Overlays name their base: one statement, so that the order among them does not matter. What another schedule
+  // that is being deleted has begun on them goes with that one.
+  await trx('snapshot_storages')
+    .where(either =>
+      either
+        .whereIn('id', ids)
+        .orWhere(unpublished => unpublished.whereIn('base_storage_id', ids).whereNot('state', 'published')),
+    )
+    .update({ base_storage_id: null });
   await trx('snapshot_storages').whereIn('id', ids).delete();
 }
 
@@ -185,6 +211,10 @@ export async function dropEmptySnapshots(trx: Transaction, scheduleUuid: string)
   const ids = rows.map(({ id }) => id);
   const disks = trx('disk_snapshots').whereIn('host_snapshot_id', ids);
   const diskIds = (await disks.clone().select<{ id: number }[]>('id')).map(({ id }) => id);
+  // Another schedule that is being deleted may have stood there as well.
+  await trx('remote_backup_schedules')
+    .whereIn('cursor_snapshot_id', ids)
+    .update({ cursor_snapshot_id: null });
   await trx('remote_backup_tasks').whereIn('target_snapshot_id', ids).update({ target_snapshot_id: null });
   await trx('remote_backup_disk_tasks')
     .whereIn('disk_snapshot_id', diskIds)

@@ -5,13 +5,7 @@ import { SupersededError } from '../domain/errors.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { checkFence } from './fence-rows.ts';
 import { lockHost } from './host-rows.ts';
-import {
-  dropEmptySnapshots,
-  droppedStorages,
-  dropStorages,
-  OWN_STORAGE,
-  WANTED_BY_OTHERS,
-} from './replica-deletion.ts';
+import { dropEmptySnapshots, droppedStorages, dropStorages, dropUnpublished } from './replica-deletion.ts';
 import { finishTaskRow, type ScheduleRow, type TaskRow } from './replica-rows.ts';
 import { lockLiveSchedule } from './replica-schedules.ts';
 
@@ -30,24 +24,19 @@ export function createGivingUpRows(db: Database) {
       revision: number;
     }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }> =>
       inTransaction(db, async trx => {
-        const schedule = await lockLiveSchedule(trx, input.scheduleUuid);
-        if (!schedule.paused || schedule.revision !== input.revision) {
-          throw new SupersededError(`schedule ${schedule.name} is no longer paused as it was`);
-        }
+        const schedule = await lockPaused(trx, input);
         const givenUp = await endTasks(trx, schedule);
-        await trx.raw(
-          `update snapshot_storages st set state = 'dropped'
-           where st.state in ('partial', 'sealed') and ${OWN_STORAGE} and not ${WANTED_BY_OTHERS}`,
-          [schedule.uuid, schedule.uuid],
-        );
-        const rows = await droppedStorages(trx, schedule.uuid);
-        return { paths: rows.map(({ path }) => path).sort(), givenUp };
+        return { paths: await dropUnpublished(trx, schedule.uuid), givenUp };
       }),
 
-    /** After the files are gone: drops the rows; the next task is told of no unfinished target. */
-    finishGivingUp: (scheduleUuid: string): Promise<void> =>
+    /**
+     * After the files are gone: drops the rows; the next task is told of no unfinished target.
+     * @throws {SupersededError} unless the schedule is paused under this revision: a later task's rows stay
+     */
+    finishGivingUp: (input: { scheduleUuid: string; revision: number }): Promise<void> =>
       inTransaction(db, async trx => {
-        const schedule = await lockLiveSchedule(trx, scheduleUuid);
+        const { scheduleUuid } = input;
+        const schedule = await lockPaused(trx, input);
         await lockHost(trx, schedule.host);
         await dropStorages(trx, await droppedStorages(trx, scheduleUuid));
         await dropEmptySnapshots(trx, scheduleUuid);
@@ -58,6 +47,15 @@ export function createGivingUpRows(db: Database) {
           .update({ target_snapshot_id: null });
       }),
   };
+}
+
+async function lockPaused(
+  trx: Transaction,
+  { scheduleUuid, revision }: { scheduleUuid: string; revision: number },
+): Promise<ScheduleRow> {
+  const schedule = await lockLiveSchedule(trx, scheduleUuid);
+  if (schedule.paused && schedule.revision === revision) return schedule;
+  throw new SupersededError(`schedule ${schedule.name} is no longer paused as it was`);
 }
 
 /** Fences the ended tasks off, forgets their targets, and says what A may still hold of them. */

@@ -1,4 +1,5 @@
 /** The files of a replica: one layout, one storage; sealed before it is published. */
+import { randomBytes } from 'node:crypto';
 import { dirname, join, relative } from 'node:path';
 import type { Epoch, Fence } from '../contract/fence.ts';
 import { PlanBrokenError } from '../domain/errors.ts';
@@ -63,11 +64,15 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
         if (base === null && diskTask.base_snapshot !== null) {
           throw new PlanBrokenError(`the base ${diskTask.base_snapshot} is gone`);
         }
+        if (base !== null && base.state !== 'published') {
+          throw new PlanBrokenError(`the base ${base.path} is being removed`);
+        }
         if (diskTask.storage_id !== null) {
           const storage = await findStorage(trx, diskTask.storage_id);
           if (storage?.map_digest !== input.mapDigest) {
             throw new PlanBrokenError(`disk ${diskTask.disk} has another extent map than when it was begun`);
           }
+          if (storage.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
           return toLayout(storage, base);
         }
         const storage = await storageOf(trx, options, diskTask, base, input);
@@ -77,13 +82,13 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
         return toLayout(storage, base);
       }),
 
-    /** The disk task's layout, null before {@link adoptLayout}. */
+    /** The disk task's layout, null before {@link adoptLayout} and once its file is to be removed. */
     async findLayout(diskTaskUuid: string): Promise<ReplicaLayout | null> {
       const row = await db<DiskTaskRow>('remote_backup_disk_tasks')
         .where({ uuid: diskTaskUuid } as object)
         .first('storage_id', 'base_storage_id');
       const storage = await findStorage(db, row?.storage_id ?? null);
-      if (storage === null) return null;
+      if (storage === null || storage.state === 'dropped') return null;
       return toLayout(storage, await findStorage(db, row?.base_storage_id ?? null));
     },
 
@@ -91,6 +96,7 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
      * After the file has its final name: storage and disk task are sealed, and what the file is now is kept for
      * its proof. A retry finds it done.
      * @throws {CatalogInputError} when the bytes were not received, or `path` is not the layout's
+     * @throws {PlanBrokenError} when the file is to be removed
      */
     markSealed: (input: {
       fence: Fence;
@@ -111,11 +117,42 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
         if (diskTask.state === 'planned') {
           throw new CatalogInputError(`disk task ${diskTask.uuid} was not received`);
         }
-        await trx('snapshot_storages')
+        const sealed = await trx('snapshot_storages')
           .where({ id: storage.id })
           .whereIn('state', ['partial', 'sealed'])
           .update({ state: 'sealed', sealed_file: JSON.stringify(input.file) });
+        const now = sealed === 1 ? null : await findStorage(trx, storage.id);
+        if (sealed === 0 && now?.state !== 'published') {
+          throw new PlanBrokenError(`${storage.path} is being removed`);
+        }
         await trx('remote_backup_disk_tasks').where({ uuid: diskTask.uuid }).update({ state: 'sealed' });
+      }),
+
+    /**
+     * What lies there under the disk task's layout is not what the source has, or is damaged: it is to be removed,
+     * and the next plan begins another file. Nothing happens while another task counts on it.
+     * @returns its path when it is to be removed now
+     * @throws {SupersededError} unless the session's epoch is that one and open
+     */
+    rejectLayout: (input: { diskTaskUuid: string; epoch: Epoch }): Promise<string | null> =>
+      inTransaction(db, async trx => {
+        assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
+        const { storage_id: id, uuid } = await locate(trx, input.diskTaskUuid);
+        await trx('snapshot_storages').where({ id }).forNoKeyUpdate().first();
+        const [rejected] = await trx('snapshot_storages')
+          .where({ id })
+          .whereIn('state', ['partial', 'sealed'])
+          .whereNotExists(
+            trx('remote_backup_disk_tasks as dt')
+              .join('remote_backup_tasks as t', 't.id', 'dt.task_id')
+              .where('dt.storage_id', id)
+              .whereNot('dt.uuid', uuid)
+              .whereNull('t.finished_at')
+              .where('dt.plan', trx.ref('t.plan')),
+          )
+          .update({ state: 'dropped' })
+          .returning<{ path: string }[]>('path');
+        return rejected?.path ?? null;
       }),
 
     /** The replica files that may exist, by what the catalog says; whatever else lies there is a stray. */
@@ -165,23 +202,21 @@ async function storageOf(
   await assertSize(trx, diskTask, input.virtualSizeBytes);
   const standsAlone = base !== null && (await chainOf(trx, base.id)).length + 1 >= chainLimit;
   const baseStorageId = standsAlone ? null : (base?.id ?? null);
-  const copy = await publishedCopies(trx, diskSnapshotId, baseStorageId, input.mapDigest);
-  const layoutDigest = digestLayout([
+  const parts = [
     target,
     disk,
     base === null ? '-' : (base.layout_digest ?? base.path),
     input.mapDigest,
     ...(standsAlone ? ['stand-alone'] : []),
-    ...(copy === 0 ? [] : [String(copy)]),
-  ]);
+  ];
   // The layers of a replica lie in one directory; a base that we did not write keeps its own place.
   const directory = base?.layout_digest == null ? join(replicaRoot, host, disk) : dirname(base.path);
-  const path = join(directory, `${target}.${layoutDigest.slice(0, 16)}.qcow2`);
-  await trx('snapshot_storages')
-    .insert({
+  for (let copy = 0; ; copy += 1) {
+    const layoutDigest = digestLayout(copy === 0 ? parts : [...parts, String(copy)]);
+    const storage = await findOrInsert(trx, {
       disk_snapshot_id: diskSnapshotId,
       node: diskTask.node,
-      path,
+      path: join(directory, freshName(target, layoutDigest)),
       format: 'qcow2',
       state: 'partial',
       layout_digest: layoutDigest,
@@ -189,33 +224,33 @@ async function storageOf(
       virtual_size_bytes: input.virtualSizeBytes,
       cluster_size_bytes: input.clusterSizeBytes,
       base_storage_id: baseStorageId,
-    })
-    .onConflict(['disk_snapshot_id', 'layout_digest'])
-    .ignore();
-  const storage = await trx<StorageRow>('snapshot_storages')
-    .where({ disk_snapshot_id: diskSnapshotId as number, layout_digest: layoutDigest })
-    .first();
-  if (storage === undefined) throw new CatalogInputError(`the layout of disk ${disk} was not stored`);
-  if (storage.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
-  return storage;
+    });
+    // A published file is never opened again, and one that is being removed is lost: the same layer once more is
+    // written beside them, so the copy's number becomes part of the layout.
+    if (storage.state === 'partial' || storage.state === 'sealed') return storage;
+  }
+}
+
+/** Locked until the transaction ends, so that nobody drops what is being adopted. */
+async function findOrInsert(
+  trx: Transaction,
+  row: Record<string, unknown> & Pick<StorageRow, 'layout_digest'>,
+): Promise<StorageRow> {
+  const key = { disk_snapshot_id: row.disk_snapshot_id, layout_digest: row.layout_digest };
+  for (;;) {
+    await trx('snapshot_storages').insert(row).onConflict(['disk_snapshot_id', 'layout_digest']).ignore();
+    const storage = await trx('snapshot_storages').where(key).forShare().first<StorageRow | undefined>();
+    // Null when the row that stood in the way was deleted in between.
+    if (storage !== undefined) return storage;
+  }
 }
 
 /**
- * Sealed and published files are never opened again: sending the same layer once more writes beside them,
- * so the copy's number becomes part of the layout.
+ * The name of a new file. It begins as its layout does, and is never given twice: a removal that comes late, by a
+ * process that was held up, cannot meet the file of a later storage.
  */
-async function publishedCopies(
-  trx: Transaction,
-  diskSnapshotId: number | null,
-  baseStorageId: number | null,
-  mapDigest: string,
-): Promise<number> {
-  const rows = await trx<StorageRow>('snapshot_storages')
-    .where({ disk_snapshot_id: diskSnapshotId as number, map_digest: mapDigest, state: 'published' })
-    .whereRaw('base_storage_id is not distinct from ?::bigint', [baseStorageId])
-    .select('id');
-  return rows.length;
-}
+const freshName = (target: string, layoutDigest: string): string =>
+  `${target}.${layoutDigest.slice(0, 8)}${randomBytes(4).toString('hex')}.qcow2`;
 
 async function assertSize(trx: Transaction, diskTask: LocatedDiskTask, sizeBytes: number): Promise<void> {
   const row = await trx('disk_snapshots')

@@ -1,6 +1,6 @@
 /** Receiver sessions: which epoch of a disk task may still bring bytes. They outlive the receiver's process. */
 import type { Epoch, Fence } from '../contract/fence.ts';
-import { ReopenNeededError, SupersededError } from '../domain/errors.ts';
+import { PlanBrokenError, ReopenNeededError, SupersededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, SchedulePausedError } from './errors.ts';
@@ -104,6 +104,7 @@ export function createSessionRows(db: Database) {
      * Notes that both ends computed the same digest. A retry with the same values finds it done.
      * @param input.sentBytes what really travelled, without an adopted prefix; all by default
      * @throws {SupersededError} unless the session's epoch is that one and open
+     * @throws {PlanBrokenError} when the file is to be removed
      */
     markReceived: (input: {
       diskTaskUuid: string;
@@ -131,10 +132,12 @@ export function createSessionRows(db: Database) {
           })
           .returning<{ storage_id: number }[]>('storage_id');
         if (diskTask === undefined) throw new CatalogInputError(`disk task ${diskTaskUuid} has no layout`);
-        await trx('snapshot_storages')
+        const [storage] = await trx('snapshot_storages')
           .where({ id: diskTask.storage_id })
           .whereNot('state', 'published')
-          .update({ content_digest: contentDigest, total_bytes: totalBytes });
+          .update({ content_digest: contentDigest, total_bytes: totalBytes })
+          .returning<{ state: string; path: string }[]>(['state', 'path']);
+        if (storage?.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
       }),
   };
 }

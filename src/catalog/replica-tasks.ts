@@ -56,7 +56,10 @@ export function createTaskRows(db: Database) {
         return plan;
       }),
 
-    /** Ends a task that publishes nothing. A finished task keeps its outcome: the retry finds it done. */
+    /**
+     * Ends a task that publishes nothing. A finished task keeps its outcome: the retry finds it done. Only its
+     * generation is compared: a task that was cancelled while it planned anew may not know its newest plan.
+     */
     endTask: (input: {
       fence: Fence;
       taskUuid: string;
@@ -67,7 +70,7 @@ export function createTaskRows(db: Database) {
         const schedule = await lockSchedule(trx, input.fence.scheduleUuid);
         const task = await lockTask(trx, input.fence, input.taskUuid);
         if (task.outcome !== null) return readSummary(trx, task);
-        await checkFence(trx, input.fence);
+        await checkFence(trx, { ...input.fence, plan: Math.max(input.fence.plan, task.plan) });
         const outcome = strongerOutcome(input.outcome, schedule);
         return readSummary(trx, await finishTaskRow(trx, task, outcome, input.reason));
       }),

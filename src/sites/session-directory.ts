@@ -4,23 +4,76 @@ import type { ReplicaLayout } from '../catalog/replica-layouts.ts';
 import { mapDigest } from '../domain/content-digest.ts';
 import { PlanBrokenError } from '../domain/errors.ts';
 import type { ExtentMap } from '../domain/extent-map.ts';
+import { ReplicaFileError } from '../images/replica/errors.ts';
 import { readStoredMap } from '../images/replica/map-file.ts';
 import { incrementName } from '../images/replica/names.ts';
-import { openPartial } from '../images/replica/partial.ts';
+import { openPartial, type PartialReplica } from '../images/replica/partial.ts';
+import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
-import type { LayerSink, SessionDirectory } from '../transfer/ports.ts';
+import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
+import { createSessionLease } from './session-lease.ts';
 
-/** @param parts.replicaRoot the folder of all replicas of this node */
+/**
+ * @param parts.replicaRoot the folder of all replicas of this node
+ * @param parts.nowMs the clock of {@link createSessionLease}
+ */
 export function createSessionDirectory(parts: {
   catalog: ReplicaCatalog;
   replicaRoot: string;
+  nowMs?: () => number;
 }): SessionDirectory {
-  const { catalog, replicaRoot } = parts;
-  return {
-    find: diskTaskUuid => catalog.findSession(diskTaskUuid),
+  const { catalog, replicaRoot, nowMs } = parts;
+  const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
 
-    async resumeSink({ diskTaskUuid }, digest) {
+  /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
+  async function reject({ diskTaskUuid, epoch }: SessionRecord, fault: ReplicaFileError): Promise<never> {
+    const path = await catalog.rejectLayout({ diskTaskUuid, epoch });
+    if (path !== null) await removeReplicaFiles(path);
+    throw new PlanBrokenError(`what was received before is of no use: ${fault.message}`, { cause: fault });
+  }
+
+  async function openSinkOf(
+    session: SessionRecord,
+    layout: ReplicaLayout,
+    map: ExtentMap,
+  ): Promise<LayerSink> {
+    const onFault = (error: unknown): Promise<never> => {
+      if (error instanceof ReplicaFileError) return reject(session, error);
+      throw error;
+    };
+    const lease = createSessionLease(session, find, nowMs);
+    const partial = await openReplica(layout, map, replicaRoot).catch(onFault);
+    return {
+      dataBytes: map.dataBytes,
+      get durableBytes() {
+        return partial.durableBytes;
+      },
+      async write(bytes, position) {
+        await lease.renew();
+        await partial.write(bytes, position);
+      },
+      async flush() {
+        await lease.renew();
+        return partial.flush();
+      },
+      async finish() {
+        await lease.renew();
+        return partial.finish();
+      },
+      async discard() {
+        await lease.renew();
+        await partial.discard().catch(onFault);
+      },
+      close: () => partial.close(),
+    };
+  }
+
+  return {
+    find,
+
+    async resumeSink(session, digest) {
+      const { diskTaskUuid } = session;
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) return null;
       if (layout.mapDigest !== toHex(digest)) {
@@ -28,10 +81,11 @@ export function createSessionDirectory(parts: {
       }
       const map = await readStoredMap(layout.directory, receivedName(layout));
       if (map === null || toHex(mapDigest(map, createXxh128)) !== layout.mapDigest) return null;
-      return openSinkOf(layout, map, replicaRoot);
+      return openSinkOf(session, layout, map);
     },
 
-    async openSink({ diskTaskUuid, epoch }, map) {
+    async openSink(session, map) {
+      const { diskTaskUuid, epoch } = session;
       const layout = await catalog.adoptLayout({
         diskTaskUuid,
         epoch,
@@ -39,7 +93,7 @@ export function createSessionDirectory(parts: {
         virtualSizeBytes: map.virtualSizeBytes,
         clusterSizeBytes: map.clusterSizeBytes,
       });
-      return openSinkOf(layout, map, replicaRoot);
+      return openSinkOf(session, layout, map);
     },
 
     markReceived: ({ diskTaskUuid, epoch }, received) =>
@@ -50,21 +104,8 @@ export function createSessionDirectory(parts: {
 const receivedName = ({ finalName, standsAlone }: ReplicaLayout): string =>
   standsAlone ? incrementName(finalName) : finalName;
 
-async function openSinkOf(layout: ReplicaLayout, map: ExtentMap, replicaRoot: string): Promise<LayerSink> {
+function openReplica(layout: ReplicaLayout, map: ExtentMap, replicaRoot: string): Promise<PartialReplica> {
   const { directory, finalName, backing } = layout;
   const input = { directory, finalName, map, backing };
-  const partial = layout.standsAlone
-    ? await openIncrement({ ...input, imageRoots: [replicaRoot] })
-    : await openPartial(input);
-  return {
-    dataBytes: map.dataBytes,
-    get durableBytes() {
-      return partial.durableBytes;
-    },
-    write: (bytes, position) => partial.write(bytes, position),
-    flush: () => partial.flush(),
-    finish: () => partial.finish(),
-    discard: () => partial.discard(),
-    close: () => partial.close(),
-  };
+  return layout.standsAlone ? openIncrement({ ...input, imageRoots: [replicaRoot] }) : openPartial(input);
 }

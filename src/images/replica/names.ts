@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { ReplicaFileError } from './errors.ts';
 
-/** `<host snapshot UUID>.<16 hexadecimal digits of the layout digest>.qcow2`, as the catalog gives it. */
+/** `<host snapshot UUID>.<16 hexadecimal digits>.qcow2`, as the catalog gives it. */
 const FINAL_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{16}(\.increment)?\.qcow2$/;
 
 /** The paths of one layer's files. */

@@ -57,8 +57,8 @@ const giveUp = async () => {
   const input = { scheduleUuid: spec.uuid, revision };
   const begun = await catalog.beginGivingUp(input);
   expect(await catalog.beginGivingUp(input)).toEqual(begun);
-  await catalog.finishGivingUp(spec.uuid);
-  await catalog.finishGivingUp(spec.uuid);
+  await catalog.finishGivingUp(input);
+  await catalog.finishGivingUp(input);
   return begun;
 };
 

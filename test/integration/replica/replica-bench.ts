@@ -71,11 +71,16 @@ export interface ReplicaBench {
   close(): Promise<void>;
 }
 
-export async function createReplicaBench(db: Database, chainLimit?: number): Promise<ReplicaBench> {
+/** @param nowMs the clock by which writers ask whether their session is still theirs */
+export async function createReplicaBench(
+  db: Database,
+  chainLimit?: number,
+  nowMs?: () => number,
+): Promise<ReplicaBench> {
   const root = await mkdtemp(join(tmpdir(), 'offsite-test-'));
   const replicaRoot = join(root, 'replicas');
   const catalog = createReplicaCatalog(db, { site: 'b', replicaRoot, ...(chainLimit && { chainLimit }) });
-  const directory = createSessionDirectory({ catalog, replicaRoot });
+  const directory = createSessionDirectory({ catalog, replicaRoot, ...(nowMs && { nowMs }) });
   const files = createReplicaFiles({ catalog, replicaRoot, node: NODE });
   const spec = await newSchedule(catalog);
 
