@@ -1,6 +1,8 @@
 /** The whole command line: its commands, and what is common to all of them. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command } from 'commander';
+import { packageRoot } from '../lib/package-root.ts';
 import type { CliIo } from './cli-io.ts';
 import { addDevCommand } from './commands/dev.ts';
 import { addReplicaCommands } from './commands/replica.ts';
@@ -44,7 +46,7 @@ Examples:
 }
 
 function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
     version: string;
   };
   return version;

@@ -1,23 +1,22 @@
 /** Offsite's main job, on real input: a host's snapshots at site a become recovery points at site b. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { CONTRACT_VERSION } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec, TaskSummary } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import { packageRoot } from '../lib/package-root.ts';
 import type { Orchestrator, ScheduleRef } from '../orchestration/orchestrator.ts';
 import { createOrchestrator } from '../orchestration/temporal-orchestrator.ts';
 import { openReplicaInventory, openSourceInventory } from '../sites/cli-services.ts';
 import { createDemoSnapshot } from './demo-host.ts';
 import type { DevSites } from './dev-layout.ts';
-import type { DevOutput } from './dev-output.ts';
-import { verifyReplica } from './verify.ts';
+import type { DevOutput, MainJobResult } from './dev-output.ts';
+import { verifyHost } from './verify-host.ts';
 
 const EVERY_MS = 15 * 60_000;
 const POLL_MS = 250;
-const WORKER_ATTEMPTS = 6;
 
 const SETTINGS: ScheduleSettings = {
   type: 'interval',
@@ -40,26 +39,27 @@ export interface MainJobOptions {
   readonly signal: AbortSignal;
 }
 
-/** Imports, replicates and verifies. @returns verified: true when every replica equals its source */
+/** Imports, replicates and verifies the host's newest snapshot. */
 export async function runMainJob(
   options: MainJobOptions,
   sites: DevSites,
   output: DevOutput,
-): Promise<{ host: string; verified: boolean }> {
-  const job = options.disks.length > 0 ? ownHost(options) : demoHost(options);
+): Promise<MainJobResult> {
+  const { signal } = options;
+  const { host, snapshots } = options.disks.length > 0 ? ownHost(options) : demoHost(options);
   const orchestrator = createOrchestrator({ temporal: sites.b.temporal });
   const source = await openSourceInventory(sites.a);
   const replica = await openReplicaInventory(sites.b);
   try {
-    for (const snapshot of job.snapshots) {
-      const disks = await snapshot();
-      const imported = await source.importSnapshot({ host: job.host, disks, takenAt: null });
+    let newest = '';
+    for (const snapshot of snapshots) {
+      const imported = await source.importSnapshot({ host, disks: await snapshot(), takenAt: null });
+      newest = imported.snapshot;
       output.imported(imported);
-      const ref = await runSchedule(orchestrator, sites, job.host, options.signal);
-      const task = await untilPublished(orchestrator, ref, imported.snapshot, options.signal, output);
-      output.finished(task);
+      const run = await runSchedule(orchestrator, sites, host);
+      output.finished(await untilPublished({ orchestrator, run, snapshot: newest, signal }, output));
     }
-    return { host: job.host, verified: await verifyHost(job.host, source, replica, sites, output) };
+    return await verifyHost({ host, snapshot: newest }, { source, replica }, { sites, signal }, output);
   } finally {
     await Promise.all([orchestrator.close(), source.close(), replica.close()]);
   }
@@ -81,28 +81,12 @@ function demoHost({ dataDir }: MainJobOptions): Job {
   };
 }
 
-/** The folder of this package, from wherever its build lies. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) {
-    const above = dirname(folder);
-    if (above === folder) throw new OffsiteError('PackageMissing', 'no package.json above the program');
-    folder = above;
-  }
-  return folder;
-}
-
 function ownHost({ disks }: MainJobOptions): Job {
   return { host: 'my-host', snapshots: [async () => disks] };
 }
 
 /** Creates the host's schedule, whose first run is due at once, or asks the one that is there to run now. */
-async function runSchedule(
-  orchestrator: Orchestrator,
-  sites: DevSites,
-  host: string,
-  signal: AbortSignal,
-): Promise<ScheduleRef> {
+async function runSchedule(orchestrator: Orchestrator, sites: DevSites, host: string): Promise<AskedRun> {
   const spec: ScheduleSpec = {
     contractVersion: CONTRACT_VERSION,
     uuid: randomUUID(),
@@ -112,76 +96,56 @@ async function runSchedule(
     host,
   };
   const ref = { replicaSite: spec.replicaSite, name: spec.name };
-  const started = await onceWorkersAnswer(signal, () =>
-    orchestrator.startSchedule(spec, SETTINGS, { paused: false }),
-  );
-  if (!started.created) await onceWorkersAnswer(signal, () => orchestrator.request(ref, 'runNow'));
-  return ref;
+  const { created, view } = await orchestrator.startSchedule(spec, SETTINGS, { paused: false });
+  if (created) return { ref, earlierTasks: [] };
+  const { lastTask, runningTask, paused } = view.reachable ? view.status : NOTHING_KNOWN;
+  if (paused) await orchestrator.request(ref, 'resume');
+  await orchestrator.request(ref, 'runNow');
+  return { ref, earlierTasks: [lastTask, runningTask].map(task => task?.taskUuid ?? '') };
 }
 
-/** The workers have just been started: the first question may come before they poll. */
-async function onceWorkersAnswer<T>(signal: AbortSignal, ask: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await ask();
-    } catch (error) {
-      const isEarly = error instanceof OffsiteError && error.code === 'WorkerUnreachable';
-      if (!isEarly || attempt === WORKER_ATTEMPTS) throw error;
-      await sleep(POLL_MS, undefined, { signal });
-    }
-  }
+const NOTHING_KNOWN = { lastTask: null, runningTask: null, paused: false } as const;
+
+interface AskedRun {
+  readonly ref: ScheduleRef;
+  /** Tasks that had begun before the run was asked for. */
+  readonly earlierTasks: readonly string[];
+}
+
+interface Followed {
+  readonly orchestrator: Orchestrator;
+  readonly run: AskedRun;
+  /** The host snapshot that is to be published. */
+  readonly snapshot: string;
+  readonly signal: AbortSignal;
 }
 
 /** Follows the schedule until its newest task has published the snapshot, or has found nothing newer. */
-async function untilPublished(
-  orchestrator: Orchestrator,
-  ref: ScheduleRef,
-  snapshot: string,
-  signal: AbortSignal,
-  output: DevOutput,
-): Promise<TaskSummary> {
+async function untilPublished(followed: Followed, output: DevOutput): Promise<TaskSummary> {
   for (;;) {
-    signal.throwIfAborted();
-    const view = await orchestrator.status(ref);
-    const task = view.reachable ? view.status.lastTask : null;
-    if (task?.outcome === 'published' && task.hostSnapshot === snapshot) return task;
-    if (task?.outcome === 'upToDate' && (view.reachable ? view.status.runningTask : null) === null)
-      return task;
-    output.progress(await orchestrator.progress(ref));
-    await sleep(POLL_MS, undefined, { signal });
+    followed.signal.throwIfAborted();
+    try {
+      const task = await look(followed, output);
+      if (task !== null) return task;
+    } catch (error) {
+      if (!(error instanceof OffsiteError) || error.code !== 'TemporalUnreachable') throw error;
+      output.silence(error);
+    }
+    await sleep(POLL_MS, undefined, { signal: followed.signal });
   }
 }
 
-type Inventory = Awaited<ReturnType<typeof openSourceInventory>>;
-type Points = Awaited<ReturnType<typeof openReplicaInventory>>;
-
-async function verifyHost(
-  host: string,
-  source: Inventory,
-  replica: Points,
-  sites: DevSites,
+/** @returns the task that settled it, null while there is none */
+async function look(
+  { orchestrator, run, snapshot }: Followed,
   output: DevOutput,
-): Promise<boolean> {
-  const point = (await replica.listPoints({ host })).at(-1);
-  const snapshot = (await source.listSnapshots({ host })).find(({ snapshot }) => snapshot === point?.point);
-  if (point === undefined || snapshot === undefined) {
-    throw new OffsiteError('NothingPublished', `site ${sites.b.site} has no recovery point of ${host}`);
+): Promise<TaskSummary | null> {
+  const view = await orchestrator.status(run.ref);
+  const { lastTask, runningTask } = view.reachable ? view.status : NOTHING_KNOWN;
+  if (lastTask !== null && !run.earlierTasks.includes(lastTask.taskUuid)) {
+    if (lastTask.outcome === 'published' && lastTask.hostSnapshot === snapshot) return lastTask;
+    if (lastTask.outcome === 'upToDate' && runningTask === null) return lastTask;
   }
-  let equal = point.disks.length === snapshot.disks.length;
-  for (const disk of snapshot.disks) {
-    const copy = point.disks.find(candidate => candidate.disk === disk.disk);
-    if (copy === undefined) {
-      equal = false;
-      continue;
-    }
-    const result = await verifyReplica({
-      sourceTop: disk.path,
-      replicaTop: copy.path,
-      imageRootsSource: sites.a.source?.imageRoots ?? [],
-      imageRootsReplica: [join(sites.b.dataDir, 'replicas')],
-    });
-    output.verified(disk.disk, copy.path, result);
-    equal &&= result.equal;
-  }
-  return equal;
+  output.progress(await orchestrator.progress(run.ref));
+  return null;
 }

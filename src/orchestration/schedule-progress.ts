@@ -10,6 +10,7 @@ import type { TemporalLink } from './temporal-link.ts';
 
 /** Task queue types. @see temporal/api/enums/v1/task_queue.proto */
 const QUEUE_TYPES = { workflow: 1, activity: 2 } as const;
+export type QueueType = keyof typeof QUEUE_TYPES;
 
 /** Reads what runs below a described schedule. What ended between two looks is left out. */
 export async function readProgress(
@@ -78,7 +79,7 @@ function rememberedPolls(link: TemporalLink): LastPolled {
 export async function lastPolledAt(
   link: TemporalLink,
   queue: string,
-  type: keyof typeof QUEUE_TYPES,
+  type: QueueType,
 ): Promise<number | null> {
   const { pollers } = await link.call(({ connection }) =>
     connection.workflowService.describeTaskQueue({
@@ -87,6 +88,8 @@ export async function lastPolledAt(
       taskQueueType: QUEUE_TYPES[type],
     }),
   );
-  const times = (pollers ?? []).map(({ lastAccessTime }) => Number(lastAccessTime?.seconds ?? 0) * 1000);
+  const times = (pollers ?? []).map(
+    ({ lastAccessTime: at }) => Number(at?.seconds ?? 0) * 1000 + Math.floor((at?.nanos ?? 0) / 1e6),
+  );
   return times.length === 0 ? null : Math.max(...times);
 }

@@ -6,6 +6,7 @@ import { createSourceInventory, type SourceSnapshot } from '../catalog/source-in
 import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { openChain } from '../images/chain.ts';
+import { assertNotInUse } from '../images/in-use.ts';
 import { openCatalog } from './open-catalog.ts';
 
 interface DiskPath {
@@ -59,6 +60,7 @@ async function inspect(
 ): Promise<{ disk: RegisterDisk; warnings: readonly string[] }> {
   const chain = await openChain(path, { imageRoots });
   try {
+    for (const layer of chain.layers) await assertNotInUse(layer);
     const [top, ...beneath] = chain.layers.map(({ realPath, identity }) => ({
       path: realPath,
       device: identity.device,

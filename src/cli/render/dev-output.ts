@@ -4,14 +4,23 @@ import type { DevOutput } from '../../dev/dev-output.ts';
 import { formatDuration } from '../../lib/durations.ts';
 import { formatSize } from '../../lib/sizes.ts';
 import type { CommandContext } from '../command-context.ts';
+import { retriesJson } from '../retry-json.ts';
 import { summaryJson } from '../schedule-json.ts';
+import { ChangedLines } from './changed-lines.ts';
+import { commandLines } from './dev-commands.ts';
+import { tellDisks } from './disk-lines.ts';
 import { LiveArea } from './live-area.ts';
 import { retryText } from './schedule.ts';
 import { printable, renderFacts, renderTable } from './table.ts';
 import { TaskBars } from './task-bars.ts';
+import { renderTime } from './times.ts';
+import { outcomeWords, stepWords } from './words.ts';
 
+type Started = Parameters<DevOutput['started']>[0];
+type Sites = Started['sites'];
+type Progress = Parameters<DevOutput['progress']>[0];
+type Result = Parameters<DevOutput['result']>[0];
 type Verified = Parameters<DevOutput['verified']>[2];
-type Sites = Parameters<DevOutput['next']>[0];
 
 /** With `--json` each event is one object a line; else words, and bars where there is a terminal. */
 export const createDevOutput = (context: CommandContext): DevOutput =>
@@ -24,16 +33,22 @@ function jsonOutput({ io }: CommandContext): DevOutput {
   let last = '';
   return {
     say: text => event('said', { text }),
-    started: (sites, pids) => event('started', { ...places(sites), pids }),
-    imported: ({ host, snapshot, created, disks }) => event('imported', { host, snapshot, created, disks }),
-    progress({ task, pending }) {
+    started: ({ sites, dataDir, isOld, pids }) =>
+      event('started', { ...places(sites), dataDir, isOld, pids }),
+    imported: ({ host, snapshot, created, disks, warnings }) =>
+      event('imported', { host, snapshot, created, disks, warnings }),
+    progress({ task, step, pending }) {
       if (task === null) return;
-      const changed = JSON.stringify(summaryJson(task, pending).disks);
-      if (changed !== last) event('progress', { task: summaryJson(task, pending) });
+      const progress = { task: summaryJson(task, pending), step, retries: retriesJson(null, pending) };
+      const changed = JSON.stringify(progress);
+      if (changed !== last) event('progress', progress);
       last = changed;
     },
+    silence: ({ code, message, hint }) => event('silence', { error: { code, message, hint } }),
     finished: task => event('finished', { task: summaryJson(task, []) }),
     verified: (disk, path, result) => event('verified', { disk, path, ...result }),
+    missing: disk => event('verified', { disk, path: null, equal: false }),
+    result: result => event('result', result),
     next: (sites, host) => event('ready', { host, ...places(sites) }),
   };
 }
@@ -41,96 +56,153 @@ function jsonOutput({ io }: CommandContext): DevOutput {
 function textOutput({ io }: CommandContext): DevOutput {
   const area = new LiveArea(text => io.out(text));
   let bars = new TaskBars();
-  let lastNote = '';
   const say = (text: string): void => {
     area.settle();
     io.out(`${text}\n`);
   };
+  const lines = new ChangedLines(say);
+  const draw = (drawn: readonly string[]): void => {
+    const columns = io.columns() - 1;
+    area.draw(drawn.map(line => printable(line).slice(0, columns)));
+  };
   return {
     say,
-    started(sites, pids) {
-      const workers = Object.entries(pids).map(([name, pid]) => [name, `process ${pid}`] as const);
-      say(renderFacts([...workers, ['Web UI', sites.webUiUrl]]));
-    },
-    imported({ host, snapshot, created, disks }) {
+    started: started => say(startedText(started)),
+    imported({ host, snapshot, created, disks, warnings }) {
       const names = disks.map(({ disk }) => disk).join(', ');
-      say(
-        `\n${created ? 'Imported' : 'Already imported:'} snapshot ${snapshot} of ${host} at site a (${names}).`,
-      );
+      const what = created ? 'Imported' : 'Already imported:';
+      say(`\n${what} snapshot ${snapshot} of ${host} at site a (${names}).`);
+      for (const warning of warnings) say(`Warning: ${printable(warning)}`);
     },
-    progress({ task, step, pending }) {
-      const failing = pending.find(({ attempt, lastFailure }) => attempt > 1 && lastFailure !== null);
-      const retry = failing?.lastFailure ? `  retries: ${failingText(failing)}` : null;
+    progress(progress) {
+      const { task, pending } = progress;
+      const json = task === null ? null : summaryJson(task, pending);
+      const step = stepText(progress);
+      const retries = retriesJson(null, pending);
       if (io.isTerminal) {
-        const json = task === null ? null : summaryJson(task, pending);
-        const lines = [`  ${step ?? 'waiting for a task'}`, ...(retry === null ? [] : [retry])];
-        const columns = io.columns() - 1;
-        const drawn = [...lines, ...bars.render(json, io.nowMs(), columns)];
-        area.draw(drawn.map(line => printable(line).slice(0, columns)));
-      } else {
-        const note = retry ?? (step === null ? '' : `  ${step}`);
-        if (note !== '' && note !== lastNote) say(printable(note));
-        lastNote = note;
+        const retried = retries.map(retry => `  retries: ${retryText(retry)}`);
+        draw([step, ...retried, ...bars.render(json, io.nowMs(), io.columns() - 1)]);
+        return;
       }
+      const scope = task?.taskUuid ?? '';
+      lines.tell('step', step);
+      for (const retry of retries) {
+        lines.tell(`${scope} ${retry.activity} ${retry.disk}`, `  retries: ${retryText(retry, false)}`);
+      }
+      tellDisks(lines, json);
+    },
+    silence(error) {
+      if (io.isTerminal) draw([`  ${error.message}; asked again …`]);
+      else lines.tell('silence', `  ${printable(error.message)}; asked again …`);
     },
     finished(task) {
       bars = new TaskBars();
+      if (io.isTerminal) area.draw([]);
       say(finishedText(task));
     },
     verified: (disk, path, result) => say(verifiedText(disk, path, result)),
+    missing: disk => say(`NOT EQUAL: site b has no disk ${disk}`),
+    result: result => say(resultText(result, io.nowMs())),
     next: (sites, host) => say(nextText(sites, host)),
   };
 }
 
-type Failing = Parameters<DevOutput['progress']>[0]['pending'][number];
+function startedText({ sites, dataDir, isOld, pids }: Started): string {
+  const processOf = (name: string): string => `process ${pids[name] ?? '?'}`;
+  return renderFacts([
+    ['site a', `${sites.aPath} (worker: ${processOf('worker-a')})`],
+    ['site b', `${sites.bPath} (worker: ${processOf('worker-b')})`],
+    ['servers', `PostgreSQL: ${processOf('postgres')}, Temporal: ${processOf('temporal')}`],
+    ['data', isOld ? `${dataDir}, of an earlier start: it goes on with these` : dataDir],
+    ['Web UI', sites.webUiUrl],
+  ]);
+}
 
-const failingText = ({ attempt, lastFailure, activity, disk }: Failing): string =>
-  retryText({
-    attempt,
-    reason: lastFailure?.message ?? '',
-    code: lastFailure?.code ?? null,
-    activity,
-    disk,
-    nextAttemptAt: null,
-  });
+function stepText({ task, step }: Progress): string {
+  if (step === null) return '  waiting for the task';
+  const words = stepWords(
+    step,
+    (task?.disks ?? []).map(({ disk }) => disk),
+  );
+  return `  ${words}`;
+}
 
 function finishedText(task: TaskSummary): string {
-  const tookMs = (task.finishedAtMs ?? task.startedAtMs) - task.startedAtMs;
-  const took = tookMs < 1000 ? `${tookMs}ms` : formatDuration(tookMs);
-  const head = `Task ${task.taskUuid}: ${task.outcome}${task.reason === null ? '' : ` (${task.reason})`}, took ${took}`;
   const warnings = task.warnings.map(warning => `Warning: ${printable(warning)}`);
-  if (task.disks.length === 0) return [head, ...warnings].join('\n');
+  if (task.outcome !== 'published') {
+    const reason = task.reason === null ? '' : `: ${printable(task.reason)}`;
+    return [`Nothing was sent, the task ended as ${outcomeWords(task.outcome)}${reason}.`, ...warnings].join(
+      '\n',
+    );
+  }
+  const tookMs = Math.max(1, (task.finishedAtMs ?? task.startedAtMs) - task.startedAtMs);
+  const bytes = task.disks.reduce((sum, { bytesSent }) => sum + bytesSent, 0);
   const disks = renderTable(
     [{ title: 'disk' }, { title: 'method' }, { title: 'sent', align: 'right' }, { title: 'why' }],
     task.disks.map(({ disk, method, bytesSent, reason }) => [disk, method, formatSize(bytesSent), reason]),
     '',
   );
+  const head = `Published recovery point ${task.hostSnapshot} at site b: ${formatSize(bytes)} in ${tookText(tookMs)}.`;
   return [head, disks, ...warnings].join('\n');
 }
+
+const tookText = (tookMs: number): string =>
+  tookMs < 10_000 ? `${(tookMs / 1000).toFixed(1)}s` : formatDuration(tookMs);
 
 function verifiedText(
   disk: string,
   path: string,
-  { equal, sourceSha256, replicaSha256, ...qemu }: Verified,
+  { equal, sourceSha256, replicaSha256, qemuImg, qemuImgCheck }: Verified,
 ): string {
   const hashes =
     sourceSha256 === replicaSha256
       ? `SHA-256 ${sourceSha256.slice(0, 16)}… on both sides`
       : `SHA-256 ${sourceSha256.slice(0, 16)}… at a, ${replicaSha256.slice(0, 16)}… at b`;
-  const compared = `qemu-img compare: ${qemu.qemuImg}, check: ${qemu.qemuImgCheck}`;
-  return `${equal ? 'Verified' : 'NOT EQUAL'}: ${disk}, ${hashes}; ${compared}\n  ${printable(path)}`;
+  const qemu =
+    qemuImg === 'not installed'
+      ? 'not asked: qemu-img is not installed'
+      : `qemu-img compare: ${qemuImg}, check: ${qemuImgCheck}`;
+  const where = equal ? '' : `\n  ${printable(path)}`;
+  return `${equal ? 'Verified' : 'NOT EQUAL'}: ${disk}, ${hashes}; ${qemu}${where}`;
 }
 
-function nextText({ aPath, bPath, webUiUrl }: Sites, host: string): string {
+function resultText({ host, snapshot, takenAt, points, disks, verified }: Result, nowMs: number): string {
+  const facts = renderFacts([
+    ['host', `${host}, from site a to site b`],
+    ['point', `${snapshot}, the state of ${renderTime(takenAt, nowMs)}`],
+    ['points', `${points} at site b`],
+    ['verdict', verified ? 'every replica equals its source' : 'NOT EQUAL: do not rely on this replica'],
+  ]);
+  const table = renderTable(
+    [{ title: 'disk' }, { title: 'size', align: 'right' }, { title: 'replica' }],
+    disks.map(({ disk, virtualSizeBytes, path }) => [disk, formatSize(virtualSizeBytes), path]),
+    '',
+  );
+  return `\n${facts}\n\n${table}`;
+}
+
+function nextText({ aPath, bPath, webUiUrl }: Sites, host: string | null): string {
+  const commands =
+    host === null
+      ? commandLines([
+          [['source', 'import', 'web1', '--disk', 'vda=/images/web1.qcow2'], aPath],
+          [['schedule', 'create', 'web1', '--source', 'a', '--host', 'web1', '--every', '15m'], bPath],
+          [['schedule', 'watch', 'web1'], bPath],
+          [['replica', 'list'], bPath],
+        ])
+      : commandLines([
+          [['schedule', 'show', host], bPath],
+          [['schedule', 'watch', host], bPath],
+          [['replica', 'list'], bPath],
+          [['replica', 'recover', host, '--to', './recovered'], bPath],
+          [['source', 'list'], aPath],
+          [['source', 'locks'], aPath],
+        ]);
+  const ready = host === null ? 'Both sites are ready; there is no host yet.' : 'Both sites stay up.';
   return `
-Both sites stay up. Ctrl-C stops everything; a second start goes on with the same data.
+${ready} Ctrl-C stops everything; a second start goes on with the same data.
 Web UI: ${webUiUrl}
 
-What to type next:
-  npx offsite schedule show ${host} --config ${bPath}
-  npx offsite schedule watch ${host} --config ${bPath}
-  npx offsite replica list --config ${bPath}
-  npx offsite replica recover ${host} --to ./recovered --config ${bPath}
-  npx offsite source list --config ${aPath}
-  npx offsite source locks --config ${aPath}`;
+What to type next, in another terminal:
+${commands.map(line => `  ${line}`).join('\n')}`;
 }

@@ -13,9 +13,10 @@ export function tellDisks(lines: ChangedLines, task: TaskJson | null): void {
   for (const progress of task?.disks ?? []) {
     const { disk, method, bytesSent, bytesTotal, note } = progress;
     const share = shareOf(progress);
+    if (share === null && note === null && task?.outcome === null) continue;
     const said =
       share === null
-        ? (note ?? (task?.outcome === null ? 'begins' : 'nothing to send'))
+        ? (note ?? 'nothing to send')
         : `${formatSize(bytesSent)} of ${formatSize(bytesTotal)} (${Math.floor(share * 100)}%)`;
     const news = share === null ? said : String(Math.floor(share * LINES_PER_DISK));
     lines.tell(`${task?.taskUuid} ${disk}`, `  ${disk}  ${method}  ${printable(said)}`, news);
