@@ -17,6 +17,16 @@ export const WORKFLOW_TYPES = {
   release: 'remoteBackupRelease',
 } as const;
 
+/** What Temporal is searched by: names and types, registered once a namespace. All are of the schedules' workflows. */
+export const SEARCH_ATTRIBUTES = {
+  host: { name: 'OffsiteHost', type: 'KEYWORD' },
+  schedule: { name: 'OffsiteSchedule', type: 'KEYWORD' },
+  /** One of `ScheduleActivityState`. */
+  state: { name: 'OffsiteState', type: 'KEYWORD' },
+  /** Since when A has had something that B lacks; not set while B has everything. */
+  behindSince: { name: 'OffsiteBehindSince', type: 'DATETIME' },
+} as const;
+
 /** The id of a schedule's workflow: one name a replica site. */
 export const scheduleWorkflowId = (replicaSite: string, name: string): string =>
   `schedule/${replicaSite}/${name}`;

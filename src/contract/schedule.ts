@@ -142,6 +142,8 @@ export interface ScheduleState {
   readonly behindSinceMs: number | null;
   /** The newest requests, bounded; they make signals idempotent. */
   readonly requests: readonly RequestOutcome[];
+  /** The workflow was started with search attributes: the namespace has them, so it may keep them up to date. */
+  readonly searchAttributes: boolean;
   /** A run of the workflow hands over to the next after so many tasks, or when the server asks for it. */
   readonly rollOverAfterTasks: number;
 }

@@ -53,6 +53,7 @@ export function initialScheduleState(
     newestPointAtMs: null,
     behindSinceMs: null,
     requests: [],
+    searchAttributes: false,
     rollOverAfterTasks: ROLL_OVER_AFTER_TASKS,
   };
 }

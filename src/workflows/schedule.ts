@@ -5,6 +5,7 @@ import * as life from '../domain/schedule-state.ts';
 import { type ScheduleActivity, statusOf } from '../domain/schedule-status.ts';
 import { replicaCatalog } from './activity-proxies.ts';
 import { scheduleDetails } from './schedule-details.ts';
+import { ScheduleSearch } from './schedule-search.ts';
 
 const AT_REST: ScheduleActivity = { running: null };
 
@@ -13,6 +14,7 @@ export class Schedule {
   #state: ScheduleState;
   #activity = AT_REST;
   #tasks = 0;
+  readonly #search = new ScheduleSearch();
 
   constructor(spec: ScheduleSpec, state: ScheduleState) {
     this.spec = spec;
@@ -66,6 +68,8 @@ export class Schedule {
   }
 
   #tell(): void {
-    setCurrentDetails(scheduleDetails(this.status()));
+    const status = this.status();
+    setCurrentDetails(scheduleDetails(status));
+    if (this.#state.searchAttributes) this.#search.tell(status);
   }
 }
