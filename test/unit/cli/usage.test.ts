@@ -109,12 +109,6 @@ describe('what was asked for ends with 0', () => {
 });
 
 describe('failures end with 1', () => {
-  it('says plainly what this version cannot do', async () => {
-    const { code, err } = await run(...CREATE, '--continuous');
-    expect(code).toBe(1);
-    expect(err).toMatch(/is not supported by this version\. Use --every or --cron for now\.\n$/);
-  });
-
   it('names a configuration that is not there', async () => {
     const { code, err } = await run('source', 'list', '--config', '/no/such.yaml');
     expect({ code, err }).toEqual({
