@@ -123,8 +123,8 @@ export interface RunningWorker {
 }
 
 export interface SetupReport {
-  /** What was looked at, and whether it had to be made. */
-  readonly steps: readonly { readonly step: string; readonly result: 'made' | 'present' }[];
+  /** What was looked at, and whether it had to be made; `refused` is lacking, and may be made by others only. */
+  readonly steps: readonly { readonly step: string; readonly result: 'made' | 'present' | 'refused' }[];
   close(): Promise<void>;
 }
 

@@ -4,27 +4,57 @@ import { WorkflowNotFoundError } from '@temporalio/common';
 import { replicaQueue, scheduleWorkflowId, WORKFLOW_TYPES } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec, ScheduleState } from '../contract/schedule.ts';
 import { formatDuration } from '../lib/durations.ts';
+import { lacksSearchAttributes, registerSearchAttributes, searchAttributesOf } from './search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from './temporal-connection.ts';
 import { createTemporalLink } from './temporal-link.ts';
 
 /** Where the spec is noted, so that it can be told while no worker answers. */
 export const MEMO_SPEC = 'scheduleSpec';
 
-/** Starts the workflow, or finds the one of this name that runs. */
+/**
+ * Starts the workflow, or finds the one of this name that runs. In a namespace without our search attributes they are
+ * registered; where that may not be, the schedule lives without them.
+ */
 export async function startScheduleWorkflow(
   client: Client,
   spec: ScheduleSpec,
   state: ScheduleState,
 ): Promise<void> {
-  const options: WorkflowStartOptions = {
-    workflowId: scheduleWorkflowId(spec.replicaSite, spec.name),
-    taskQueue: replicaQueue(spec.replicaSite),
-    workflowIdConflictPolicy: 'USE_EXISTING',
-    args: [spec, state],
-    memo: { [MEMO_SPEC]: spec },
-    staticSummary: summaryOf(spec, state.settings),
+  const start = async (searchAttributes: boolean): Promise<void> => {
+    const options: WorkflowStartOptions = {
+      workflowId: scheduleWorkflowId(spec.replicaSite, spec.name),
+      taskQueue: replicaQueue(spec.replicaSite),
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      args: [spec, { ...state, searchAttributes }],
+      memo: { [MEMO_SPEC]: spec },
+      staticSummary: summaryOf(spec, state.settings),
+      ...(searchAttributes ? { typedSearchAttributes: searchAttributesOf(spec, state) } : {}),
+    };
+    await client.workflow.start(WORKFLOW_TYPES.schedule, options);
   };
-  await client.workflow.start(WORKFLOW_TYPES.schedule, options);
+  const isStarted = async (): Promise<boolean> => {
+    try {
+      await start(true);
+      return true;
+    } catch (error) {
+      if (!lacksSearchAttributes(error)) throw error;
+      return false;
+    }
+  };
+  if (await isStarted()) return;
+  // A cluster may take some seconds until all of it knows them.
+  if ((await mayRegister(client)) && (await isStarted())) return;
+  await start(false);
+}
+
+/** @returns whether the namespace has our search attributes now */
+async function mayRegister({ connection, options: { namespace } }: Client): Promise<boolean> {
+  try {
+    await registerSearchAttributes(connection, namespace);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const summaryOf = (spec: ScheduleSpec, settings: ScheduleSettings): string => {

@@ -2,9 +2,10 @@
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { checkNamespace } from '../orchestration/namespace.ts';
+import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
 
 export interface SetupReport {
-  readonly steps: readonly { readonly step: string; readonly result: 'made' | 'present' }[];
+  readonly steps: readonly { readonly step: string; readonly result: 'made' | 'present' | 'refused' }[];
   close(): Promise<void>;
 }
 
@@ -14,10 +15,12 @@ export async function setup(config: SiteConfig): Promise<SetupReport> {
   try {
     const applied = await migrate(db);
     const namespace = await checkNamespace(config.temporal);
+    const searchAttributes = await ensureSearchAttributes(config.temporal);
     return {
       steps: [
         { step: "the catalog's tables", result: applied.length > 0 ? 'made' : 'present' },
         { step: `Temporal's namespace ${namespace}`, result: 'present' },
+        { step: "Temporal's search attributes", result: searchAttributes },
       ],
       close: async () => {},
     };

@@ -12,7 +12,8 @@ import {
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { createLog, type Log } from '../lib/log.ts';
-import { temporalTarget } from '../orchestration/temporal-connection.ts';
+import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
+import { type TemporalSettings, temporalTarget } from '../orchestration/temporal-connection.ts';
 import { loadIdentity } from '../transfer/identity.ts';
 import { FailureInterceptor } from './failure-interceptor.ts';
 import { createReplicaSite } from './replica-site.ts';
@@ -49,6 +50,7 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
   const connection = await patiently('Temporal', log, signal, () =>
     NativeConnection.connect(target.connectionOptions as NativeConnectionOptions),
   );
+  if (config.replica !== undefined) await tellSearchable(config.temporal, log);
   const workers = await Promise.all(
     mergeQueues(roles.flatMap(role => role.queues)).map(service =>
       createWorker(service, connection, target.namespace, `${config.site}.${config.node}`),
@@ -80,6 +82,16 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
       return closing;
     },
   };
+}
+
+/** Best effort: whoever may, registers them by `offsite setup`. */
+async function tellSearchable(temporal: TemporalSettings, log: Log): Promise<void> {
+  try {
+    const found = await ensureSearchAttributes(temporal);
+    if (found === 'refused') log.warn({}, 'Temporal does not let us register search attributes');
+  } catch (error) {
+    log.warn({ error: (error as Error).message }, "Temporal's search attributes are not registered");
+  }
 }
 
 function createWorker(
