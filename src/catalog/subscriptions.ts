@@ -50,8 +50,6 @@ export function createSubscriptionRows(db: Database) {
   });
 }
 
-export type SubscriptionRows = ReturnType<typeof createSubscriptionRows>;
-
 /** Calls `onChange` when a snapshot was registered, and at each look. @throws {DatabaseUnreachableError} */
 export function watchSnapshots(
   url: string,
