@@ -117,8 +117,9 @@ export function createSourceActivities(
       const stop = new AbortController();
       const ended = new AbortController();
       const unregister = ports.running.register(diskTaskUuid, stop);
+      let begun: string | null = null;
       try {
-        await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
+        begun = await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
         const context = Context.current();
         const first: TransferProgress = { diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' };
         return await heartbeating(first, beat =>
@@ -135,7 +136,8 @@ export function createSourceActivities(
       } finally {
         ended.abort();
         unregister();
-        await catalog.endSender(diskTaskUuid);
+        // Should it not be noted now, it is when somebody asks the sender to stop.
+        if (begun !== null) await catalog.endSender(diskTaskUuid, begun).catch(() => {});
       }
     },
   };

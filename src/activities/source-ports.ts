@@ -29,9 +29,13 @@ export interface SourceCatalog {
   requestStopOf(fence: Fence, diskTaskUuid: string): Promise<void>;
   /** Senders asked to stop whose process still lives. */
   stoppingSenders(scheduleUuid: string): Promise<readonly SenderRow[]>;
-  /** Notes a sender before its first byte. @throws {SupersededError} @throws {ScheduleDeletedError} */
-  beginSender(input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<void>;
-  endSender(diskTaskUuid: string): Promise<void>;
+  /**
+   * Notes a sender before its first byte. @returns what {@link endSender} takes
+   * @throws {SupersededError} @throws {ScheduleDeletedError}
+   */
+  beginSender(input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<string>;
+  /** Notes its end, unless another attempt of the disk task began since. */
+  endSender(diskTaskUuid: string, begun: string): Promise<void>;
   /** Releases the locks of the tasks that the replica gave up, under a fence above them all. */
   releaseGivenUp(input: GivenUp): Promise<number>;
   /** Notes a new rate for a task's senders; the highest revision counts. */

@@ -45,8 +45,8 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
         await askToStop(trx, 'schedule_uuid = ?', [scheduleUuid]);
       }),
 
-    /** Notes a sender of this process before its first byte. */
-    beginSender: (input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<void> =>
+    /** Notes a sender of this process before its first byte. @returns what tells it from others of the disk task */
+    beginSender: (input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<string> =>
       inTransaction(db, async trx => {
         const { scheduleUuid, generation, plan } = input.fence;
         await checkFence(trx, input.fence);
@@ -56,7 +56,8 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
           .where('generation', '<', generation)
           .whereNotNull('ended_at')
           .delete();
-        await trx('disk_senders')
+        const started_at = trx.raw('clock_timestamp()');
+        const [row] = await trx('disk_senders')
           .insert({
             disk_task_uuid: input.diskTaskUuid,
             instance,
@@ -64,15 +65,32 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
             generation,
             plan,
             node: input.node,
+            started_at,
           })
           .onConflict(['disk_task_uuid', 'instance'])
-          .merge({ started_at: trx.fn.now(), stop_requested_at: null, lost_since: null, ended_at: null });
+          .merge({ started_at, stop_requested_at: null, lost_since: null, ended_at: null })
+          .returning<{ begun: string }[]>(trx.raw('started_at::text as begun'));
+        return (row as { begun: string }).begun;
       }),
 
-    /** Notes that this process's sender of the disk task has ended. */
-    async endSender(diskTaskUuid: string): Promise<void> {
+    /**
+     * Notes that this process's sender of the disk task has ended, unless another began since: an attempt that
+     * Temporal gave up may end after the next one has begun.
+     * @param begun what {@link beginSender} gave
+     */
+    async endSender(diskTaskUuid: string, begun: string): Promise<void> {
       await db('disk_senders')
         .where({ disk_task_uuid: diskTaskUuid, instance })
+        .whereRaw('started_at = ?::timestamptz', [begun])
+        .whereNull('ended_at')
+        .update({ ended_at: db.fn.now() });
+    },
+
+    /** After a request to stop a sender that this process does not have: its end could not be noted when it came. */
+    async endGoneSender(diskTaskUuid: string): Promise<void> {
+      await db('disk_senders')
+        .where({ disk_task_uuid: diskTaskUuid, instance })
+        .whereNotNull('stop_requested_at')
         .whereNull('ended_at')
         .update({ ended_at: db.fn.now() });
     },

@@ -2,8 +2,8 @@
 import type { RunningSenders } from '../activities/source-ports.ts';
 
 export interface RunningSenderSet extends RunningSenders {
-  /** Aborts every sender of the disk task; none may be there. */
-  stop(diskTaskUuid: string): void;
+  /** Aborts every sender of the disk task. @returns false when there is none */
+  stop(diskTaskUuid: string): boolean;
 }
 
 export function createRunningSenders(): RunningSenderSet {
@@ -18,7 +18,9 @@ export function createRunningSenders(): RunningSenderSet {
       };
     },
     stop(diskTaskUuid) {
-      for (const controller of controllers.get(diskTaskUuid) ?? []) controller.abort();
+      const found = controllers.get(diskTaskUuid);
+      for (const controller of found ?? []) controller.abort();
+      return found !== undefined;
     },
   };
 }

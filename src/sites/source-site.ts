@@ -35,7 +35,11 @@ export async function createSourceSite(parts: {
   const nodes = createNodeRegistry(db);
   await nodes.register({ node, fingerprint: identity.fingerprint });
   const instance = await holdInstance(config.database.url);
-  const stopRequests = await watchStopRequests(config.database.url, uuid => running.stop(uuid));
+  const catalog = createSourceCatalog(db, { site, instance: instance.instance });
+  const stopRequests = await watchStopRequests(config.database.url, uuid => {
+    // Asked again at the next look should PostgreSQL be away now.
+    if (!running.stop(uuid)) catalog.endGoneSender(uuid).catch(() => {});
+  });
   const notifier = await startSnapshotNotifier({
     url: config.database.url,
     db,
@@ -44,7 +48,7 @@ export async function createSourceSite(parts: {
   });
   const activities = createSourceActivities({
     node,
-    catalog: createSourceCatalog(db, { site, instance: instance.instance }),
+    catalog,
     images: { prove: topPath => proveChain(topPath, { imageRoots }) },
     access: createSourceAccess(replicaSites, nodes),
     sender: createDiskSender({ identity, imageRoots, log }),

@@ -48,12 +48,13 @@ describe('senders', () => {
     const { catalog } = await startWorker();
     const scheduleUuid = randomUUID();
     const [older, current] = [randomUUID(), randomUUID()];
-    await catalog.beginSender({ fence: fenceOf(scheduleUuid, 1, 1), diskTaskUuid: older, node: 'a1' });
+    const oldest = { fence: fenceOf(scheduleUuid, 1, 1), diskTaskUuid: older, node: 'a1' };
+    const begun = await catalog.beginSender(oldest);
     await catalog.beginSender({ fence: fenceOf(scheduleUuid, 1, 2), diskTaskUuid: current, node: 'a1' });
     await catalog.requestStop(fenceOf(scheduleUuid, 1, 2));
     expect(await catalog.stoppingSenders(scheduleUuid)).toEqual([{ diskTaskUuid: older, node: 'a1' }]);
-    await catalog.endSender(older);
-    await catalog.endSender(older);
+    await catalog.endSender(older, begun);
+    await catalog.endSender(older, begun);
     expect(await catalog.stoppingSenders(scheduleUuid)).toEqual([]);
     await catalog.requestStopOf(fenceOf(scheduleUuid, 1, 2), current);
     expect(await catalog.stoppingSenders(scheduleUuid)).toEqual([{ diskTaskUuid: current, node: 'a1' }]);
@@ -74,11 +75,37 @@ describe('senders', () => {
     expect(first.held.instance).not.toBe(second.held.instance);
     const scheduleUuid = randomUUID();
     const sender = { fence: fenceOf(scheduleUuid, 1), diskTaskUuid: randomUUID(), node: 'a1' };
-    await first.catalog.beginSender(sender);
+    const begun = await first.catalog.beginSender(sender);
     await second.catalog.beginSender(sender);
-    await first.catalog.endSender(sender.diskTaskUuid);
+    await first.catalog.endSender(sender.diskTaskUuid, begun);
     await second.catalog.entomb({ scheduleUuid, lockType: lockTypeOf(scheduleUuid) });
     expect(await first.catalog.stoppingSenders(scheduleUuid)).toHaveLength(1);
+  });
+
+  it('of two attempts in one process are told apart: the end of the first does not hide the second', async () => {
+    const { catalog } = await startWorker();
+    const scheduleUuid = randomUUID();
+    const sender = { fence: fenceOf(scheduleUuid, 1), diskTaskUuid: randomUUID(), node: 'a1' };
+    const first = await catalog.beginSender(sender);
+    const second = await catalog.beginSender(sender);
+    await catalog.endSender(sender.diskTaskUuid, first);
+    await catalog.requestStop(fenceOf(scheduleUuid, 2));
+    expect(await catalog.stoppingSenders(scheduleUuid)).toHaveLength(1);
+    await catalog.endSender(sender.diskTaskUuid, second);
+    expect(await catalog.stoppingSenders(scheduleUuid)).toEqual([]);
+  });
+
+  it('whose end could not be noted are not waited for once their process says that it has none', async () => {
+    const [one, other] = [await startWorker(), await startWorker()];
+    const scheduleUuid = randomUUID();
+    const sender = { fence: fenceOf(scheduleUuid, 1), diskTaskUuid: randomUUID(), node: 'a1' };
+    await one.catalog.beginSender(sender);
+    await one.catalog.endGoneSender(sender.diskTaskUuid);
+    await one.catalog.requestStop(fenceOf(scheduleUuid, 2));
+    await other.catalog.endGoneSender(sender.diskTaskUuid);
+    expect(await one.catalog.stoppingSenders(scheduleUuid)).toHaveLength(1);
+    await one.catalog.endGoneSender(sender.diskTaskUuid);
+    expect(await one.catalog.stoppingSenders(scheduleUuid)).toEqual([]);
   });
 
   it('of a process that is gone count as ended', async () => {
