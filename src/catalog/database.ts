@@ -1,4 +1,5 @@
 /** Opens the catalog's database and brings its schema up to date. */
+import type { Socket } from 'node:net';
 import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { CatalogError, isTransient, toCatalogError } from './errors.ts';
@@ -13,10 +14,20 @@ export interface DatabaseOptions {
   readonly url: string;
   /** The most connections that are open at once; 10 by default. */
   readonly poolMax?: number;
+  /** A connection on which nothing was heard for so long is given up; 2 minutes by default. */
+  readonly silentMs?: number;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const ACQUIRE_TIMEOUT_MS = 15_000;
+/** The first question whether the other end is still there, on a connection that rests. */
+const KEEP_ALIVE_MS = 10_000;
+/** Below the 30 s of an activity over rows: it says then who is waited for, instead of hanging. */
+const LOCK_TIMEOUT_MS = 20_000;
+/** A process that is stopped, or whose host died, within a transaction: PostgreSQL undoes it and others go on. */
+const IDLE_IN_TRANSACTION_MS = 60_000;
+/** Above both, and above the slowest statement. A server that went without a word is noticed after this. */
+const SILENT_MS = 120_000;
 const MIGRATIONS_TABLE = 'catalog_migrations';
 /** Classes of PostgreSQL's advisory locks (two 32-bit numbers): the first says what is locked. */
 export const ADVISORY = { migrations: 0x0ff5_1701, instances: 0x0ff5_1702 } as const;
@@ -43,8 +54,20 @@ export function connectionConfig(url: string): pg.ClientConfig {
     application_name: 'offsite',
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+    lock_timeout: LOCK_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     types: { getTypeParser },
   };
+}
+
+/**
+ * Gives a connection up on which nothing was heard for so long: TCP alone takes a quarter of an hour to notice that
+ * the server's host is gone while an answer is due. Zero ends the watch.
+ */
+export function endWhenSilent(client: pg.Client, silentMs: number): void {
+  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+  stream.setTimeout(silentMs, () => stream.destroy(new Error('connection terminated: PostgreSQL is silent')));
 }
 
 const ignore = (): void => {};
@@ -52,11 +75,18 @@ const ignore = (): void => {};
 const SILENT = { warn: ignore, error: ignore, deprecate: ignore, debug: ignore } satisfies Knex.Logger;
 
 /** Opens a pool; connects at the first statement. int8 comes as checked safe integers, timestamptz as Date. */
-export function openDatabase({ url, poolMax = 10 }: DatabaseOptions): Database {
+export function openDatabase({ url, poolMax = 10, silentMs = SILENT_MS }: DatabaseOptions): Database {
   return knex({
     client: 'pg',
     connection: connectionConfig(url) as Knex.PgConnectionConfig,
-    pool: { min: 0, max: poolMax },
+    pool: {
+      min: 0,
+      max: poolMax,
+      afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
+        endWhenSilent(client, silentMs);
+        done(null, client);
+      },
+    },
     acquireConnectionTimeout: ACQUIRE_TIMEOUT_MS,
     log: SILENT,
   });

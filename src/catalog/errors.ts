@@ -13,10 +13,33 @@ export class DatabaseUnreachableError extends OffsiteError {
   }
 }
 
+/** Another step holds rows that this one needs, for longer than it may wait. */
+class DatabaseBusyError extends OffsiteError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(
+      'DatabaseBusy',
+      message,
+      'It is tried again by itself. If it stays, look for a worker process that is stopped, or storage that hangs.',
+      options,
+    );
+  }
+}
+
 /** A statement failed for a reason that the catalog does not foresee. */
 export class CatalogError extends OffsiteError {
   constructor(message: string, options?: ErrorOptions) {
     super('CatalogFailed', message, "PostgreSQL's own log has the details.", options);
+  }
+}
+
+/** A decision could not look at its files in the time for which it may hold rows. */
+export class ImagesSilentError extends OffsiteError {
+  constructor(limitMs: number) {
+    super(
+      'ImagesSilent',
+      `the image files could not be looked at within ${limitMs / 1000} s`,
+      'Check that the storage of the image folders answers.',
+    );
   }
 }
 
@@ -89,8 +112,9 @@ export class NotForgettableError extends OffsiteError {
 export const LOCKED_SQLSTATE = 'OS001';
 
 const NETWORK_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'EAI_AGAIN']);
-/** Not reachable, shutting down, not yet up, too many connections, wrong user, no such database. */
-const UNREACHABLE_SQLSTATE = /^(08...|57P0[1-5]|53300|28...|3D000)$/;
+/** Not reachable, shutting down, not yet up, ended by a time-out, too many connections, wrong user, no database. */
+const UNREACHABLE_SQLSTATE = /^(08...|57P0[1-5]|25P03|53300|28...|3D000)$/;
+const LOCK_TIMED_OUT = '55P03';
 const LOST_CONNECTION =
   /connection (terminated|ended|timeout)|timeout expired|acquiring a connection|not queryable/i;
 
@@ -125,6 +149,9 @@ export function toCatalogError(error: unknown): OffsiteError {
   // Knex puts the statement before the reason; an operator needs the reason.
   const reason = message.slice(message.lastIndexOf(' - ') + 1).replace(/^- /, '');
   if (code === LOCKED_SQLSTATE) return new SnapshotLockedError(reason, { cause: error });
+  if (code === LOCK_TIMED_OUT) {
+    return new DatabaseBusyError(`another step holds what this one needs: ${reason}`, { cause: error });
+  }
   // Class 22: data exception; class 23: integrity constraint violation.
   if (code?.startsWith('22') || code?.startsWith('23')) {
     const where = constraint === undefined ? '' : ` (${constraint})`;

@@ -2,8 +2,9 @@
 import type { Fence } from '../contract/fence.ts';
 import type { Cursor, SyncAnswer, SyncQuery } from '../contract/sync.ts';
 import type { HostView } from '../domain/host-view.ts';
+import { atMost } from '../lib/at-most.ts';
 import { type Database, guarded, inTransaction, type Transaction } from './database.ts';
-import { CatalogInputError } from './errors.ts';
+import { CatalogInputError, ImagesSilentError } from './errors.ts';
 import { assertLockType, checkFence, isTombstoned } from './fence-rows.ts';
 import { lockHost } from './host-rows.ts';
 import { createGivenUpRows } from './source-given-up.ts';
@@ -17,7 +18,14 @@ export interface SourceCatalogOptions {
   readonly instance: number;
   /** How long a worker's lock must be free before its senders count as gone. */
   readonly senderGraceMs?: number;
+  /** How long a decision may look at files while it holds the host's row; 45 s by default. */
+  readonly decideMs?: number;
 }
+
+/** Each holds a connection while it looks at files; the rest of the pool is for everything else. */
+const ANSWERS_AT_ONCE = 4;
+/** Below the time after which PostgreSQL takes the transaction's process for stopped. */
+const DECIDE_MS = 45_000;
 
 /** What the decision is told; it runs within the transaction, under the host's lock. */
 export interface AnswerContext {
@@ -31,6 +39,8 @@ export interface AnswerContext {
  * Errors: SupersededError and ScheduleDeletedError by the fence, DatabaseUnreachableError, CatalogInputError.
  */
 export function createSourceCatalog(db: Database, options: SourceCatalogOptions) {
+  const { decideMs = DECIDE_MS } = options;
+  const answering = atMost(ANSWERS_AT_ONCE);
   const senders = createSenderRows(db, options.instance, options.senderGraceMs ?? SENDER_GRACE_MS);
   return guarded({
     ...senders,
@@ -38,26 +48,30 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
     /**
      * Answers and locks in one transaction; the same (task uuid, plan) gets the same answer again.
      * An answer of an older plan loses its lock here.
+     * @throws {ImagesSilentError} when the files are not looked at in time: the rows are not held any longer
      */
     answerSync: (
       query: SyncQuery,
       decide: (context: AnswerContext) => Promise<SyncAnswer>,
     ): Promise<SyncAnswer> =>
-      inTransaction(db, async trx => {
-        assertLockType(query.fence.scheduleUuid, query.lockType);
-        await checkFence(trx, query.fence);
-        const stored = await storedAnswer(trx, query);
-        if (stored !== null) return stored;
-        const host = await lockHost(trx, query.host);
-        const view = host === null ? null : await readHostView(trx, host);
-        const prevLocked = query.prev !== null && (await isLocked(trx, query.lockType, query.prev));
-        const decided = await decide({ view, nodeFingerprints: await readFingerprints(trx), prevLocked });
-        const answer = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
-        await lockTarget(trx, query, view, answer);
-        await subscribe(trx, query, view, answer);
-        await storeAnswer(trx, query, answer);
-        return answer;
-      }),
+      answering(() =>
+        inTransaction(db, async trx => {
+          assertLockType(query.fence.scheduleUuid, query.lockType);
+          await checkFence(trx, query.fence);
+          const stored = await storedAnswer(trx, query);
+          if (stored !== null) return stored;
+          const host = await lockHost(trx, query.host);
+          const view = host === null ? null : await readHostView(trx, host);
+          const prevLocked = query.prev !== null && (await isLocked(trx, query.lockType, query.prev));
+          const nodeFingerprints = await readFingerprints(trx);
+          const decided = await within(decideMs, decide({ view, nodeFingerprints, prevLocked }));
+          const answer = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
+          await lockTarget(trx, query, view, answer);
+          await subscribe(trx, query, view, answer);
+          await storeAnswer(trx, query, answer);
+          return answer;
+        }),
+      ),
 
     /** Releases locks of the type with a smaller generation, but those of the kept tasks. @returns how many */
     releaseOtherLocks: (input: {
@@ -102,6 +116,19 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
       return basePath === null ? null : { topPath, basePath };
     },
   });
+}
+
+/** Work that hangs is left to itself. */
+async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new ImagesSilentError(limitMs)), limitMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function storedAnswer(trx: Transaction, { taskUuid, fence }: SyncQuery): Promise<SyncAnswer | null> {

@@ -12,6 +12,9 @@ export interface ChannelWatch {
   look(client: pg.Client): Promise<void>;
 }
 
+/** A connection on which so many looks in a row were not answered is made anew. */
+const SILENT_LOOKS = 15;
+
 /**
  * Comes back by itself after PostgreSQL was away.
  * @returns what ends the watch
@@ -19,12 +22,17 @@ export interface ChannelWatch {
  */
 export async function watchChannel(watch: ChannelWatch): Promise<{ close(): Promise<void> }> {
   try {
-    const connection = await keepConnection(watch.url, async client => {
-      client.on('notification', ({ payload }) => {
-        if (payload) watch.onNotify(payload);
-      });
-      await client.query(`listen ${watch.channel}`);
-    });
+    const connection = await keepConnection(
+      watch.url,
+      async client => {
+        client.on('notification', ({ payload }) => {
+          if (payload) watch.onNotify(payload);
+        });
+        await client.query(`listen ${watch.channel}`);
+      },
+      undefined,
+      SILENT_LOOKS * watch.lookMs,
+    );
     let looking: Promise<void> | null = null;
     const timer = setInterval(() => {
       const { client } = connection;

@@ -1,9 +1,18 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { guarded, inTransaction, migrate, openDatabase } from '../../../src/catalog/database.ts';
+import {
+  guarded,
+  inTransaction,
+  migrate,
+  openDatabase,
+  type Transaction,
+} from '../../../src/catalog/database.ts';
 import { DatabaseUnreachableError } from '../../../src/catalog/errors.ts';
 import { MIGRATIONS } from '../../../src/catalog/migrations/index.ts';
+import { watchChannel } from '../../../src/catalog/watched-channel.ts';
 import { IDENT, SITE_NAME } from '../../../src/contract/names.ts';
 import { createTestDatabase, useTestDatabase } from '../../support/database.ts';
+import { startTcpProxy } from '../../support/tcp-proxy.ts';
 
 const NAMES = MIGRATIONS.map(({ name }) => name);
 
@@ -99,5 +108,93 @@ describe('the database', () => {
     await Promise.all([raise(1, 2), raise(2, 1)]);
     expect(await db('pairs').orderBy('id').pluck('value')).toEqual([2, 2]);
     expect(runs).toBeGreaterThan(2);
+  });
+});
+
+describe('what hangs', () => {
+  const database = useTestDatabase();
+  const withSetting = (name: string, value: number) => {
+    const url = new URL(database().url);
+    url.searchParams.set(name, String(value));
+    return url.href;
+  };
+  const lockNode = (trx: Transaction, name: string) => trx('nodes').where({ name }).forUpdate().first();
+
+  it('within a transaction, as a process that is stopped, holds nobody up for ever', async () => {
+    const { db, url } = database();
+    await db('nodes').insert({ name: 'stopped', fingerprint: 'ab'.repeat(32) });
+    const { rows } = await db.raw('show idle_in_transaction_session_timeout');
+    expect(rows).toEqual([{ idle_in_transaction_session_timeout: '1min' }]);
+    const stopped = openDatabase({ url: withSetting('idle_in_transaction_session_timeout', 300) });
+    const [locked, resumed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const late = inTransaction(stopped, async trx => {
+      await lockNode(trx, 'stopped');
+      locked.resolve();
+      await resumed.promise;
+      await trx('nodes').where({ name: 'stopped' }).delete();
+    });
+    await locked.promise;
+    const other = openDatabase({ url });
+    await inTransaction(other, trx => lockNode(trx, 'stopped'));
+    resumed.resolve();
+    await expect(late).rejects.toMatchObject({ code: 'DatabaseUnreachable' });
+    await other.destroy();
+    await stopped.destroy();
+    expect(await db('nodes').pluck('name')).toEqual(['stopped']);
+  });
+
+  it('for a lock says so, before the activity is given up', async () => {
+    const { db } = database();
+    await db('nodes').insert({ name: 'held', fingerprint: 'ab'.repeat(32) });
+    const holder = await db.transaction();
+    await lockNode(holder, 'held');
+    const waiting = openDatabase({ url: withSetting('lock_timeout', 200) });
+    await expect(inTransaction(waiting, trx => lockNode(trx, 'held'))).rejects.toMatchObject({
+      code: 'DatabaseBusy',
+    });
+    await holder.rollback();
+    await inTransaction(waiting, trx => lockNode(trx, 'held'));
+    await waiting.destroy();
+  });
+
+  it('on the way to a server that went without a word is given up, and the next connection serves', async () => {
+    const proxied = new URL(database().url);
+    const proxy = await startTcpProxy({ host: proxied.hostname, port: Number(proxied.port) });
+    proxied.host = `${proxy.host}:${proxy.port}`;
+    const db = openDatabase({ url: proxied.href, silentMs: 300 });
+    const methods = guarded({ one: () => db.raw('select 1') });
+    await methods.one();
+    proxy.pause();
+    await expect(methods.one()).rejects.toMatchObject({ code: 'DatabaseUnreachable' });
+    proxy.resume();
+    await methods.one();
+    await db.destroy();
+    await proxy.close();
+  });
+
+  it('under a watched channel is noticed, and the watch goes on over another connection', async () => {
+    const proxied = new URL(database().url);
+    const proxy = await startTcpProxy({ host: proxied.hostname, port: Number(proxied.port) });
+    proxied.host = `${proxy.host}:${proxy.port}`;
+    let looks = 0;
+    const watch = await watchChannel({
+      url: proxied.href,
+      channel: 'test_channel',
+      lookMs: 20,
+      onNotify: () => {},
+      look: async client => {
+        await client.query('select 1');
+        looks += 1;
+      },
+    });
+    while (looks === 0) await sleep(10);
+    const connections = proxy.connections;
+    proxy.pause();
+    while (proxy.connections === connections) await sleep(10);
+    const before = looks;
+    proxy.resume();
+    while (looks <= before + 2) await sleep(10);
+    await watch.close();
+    await proxy.close();
   });
 });

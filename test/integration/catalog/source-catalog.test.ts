@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createSourceCatalog } from '../../../src/catalog/source-catalog.ts';
 import { createSourceInventory } from '../../../src/catalog/source-inventory.ts';
@@ -38,6 +39,30 @@ describe('answerSync', () => {
         { uuid: second, sequence: 2, disks: [{ parentId: expect.any(Number), path: expect.any(String) }] },
       ],
     });
+  });
+
+  it('whose files hang is given up in time, holds no rows any more, and leaves connections to the rest', async () => {
+    const catalog = createSourceCatalog(database().db, { site: 'a', instance: 1, decideMs: 700 });
+    const host = fresh('host');
+    const [first = ''] = await registerChain(database().db, host, 1);
+    const hanging = Array.from({ length: 12 }, () => queryOf(fresh('host'), fenceOf(randomUUID(), 1)));
+    let begun = 0;
+    const hang = () => {
+      begun += 1;
+      return new Promise<never>(() => {});
+    };
+    const answers = Promise.allSettled([
+      catalog.answerSync(queryOf(host, fenceOf(randomUUID(), 1)), hang),
+      ...hanging.map(query => catalog.answerSync(query, hang)),
+    ]);
+    while (begun === 0) await sleep(10);
+    await catalog.requestStop(fenceOf(randomUUID(), 1));
+    expect(begun).toBeLessThan(hanging.length);
+    for (const answer of await answers) {
+      expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'ImagesSilent' } });
+    }
+    const again = queryOf(host, fenceOf(randomUUID(), 1));
+    expect(await catalog.answerSync(again, say(answerOf(first)))).toEqual(answerOf(first));
   });
 
   it('gives the same answer again, decided once, also to two callers at once', async () => {
