@@ -18,6 +18,7 @@ export function buildProgram(io: CliIo, exit: (code: number) => void): Command {
     .option('--config <file>', "the site's configuration (default: OFFSITE_CONFIG)")
     .option('--json', 'print JSON')
     .configureHelp({ showGlobalOptions: true })
+    .helpCommand('help [command...]', 'show how a command is used')
     .configureOutput({
       writeOut: text => io.out(text),
       writeErr: text => io.err(text),

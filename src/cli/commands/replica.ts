@@ -21,6 +21,7 @@ export function addReplicaCommands(program: Command, io: CliIo): void {
     .command('list')
     .argument('[host]', "the host's ident (default: all hosts)", identArgument)
     .description('list the recovery points')
+    .addHelpText('after', '\nExample:\n  $ offsite replica list web1')
     .action(async (host: string | undefined, _options: object, command: Command) => {
       const context = contextOf(io, command);
       const points = await withInventory(context, inventory => inventory.listPoints({ host: host ?? null }));
@@ -54,7 +55,7 @@ export function addReplicaCommands(program: Command, io: CliIo): void {
     .argument('<host>', "the host's ident", identArgument)
     .description('make the disks of a recovery point ready to boot from')
     .option('--point <id>', 'the recovery point (default: the newest)', uuidArgument)
-    .requiredOption('--to <dir>', 'the folder for the disks', pathArgument)
+    .requiredOption('--to <dir>', 'the folder for the disks; made if need be (required)', pathArgument)
     .addOption(
       new Option('--format <format>', 'full copies in this format (default: thin writable overlays)').choices(
         ['qcow2', 'raw'],

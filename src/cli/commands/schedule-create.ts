@@ -36,11 +36,11 @@ interface CreateOptions {
 export function addScheduleCreate(schedule: Command, io: CliIo): void {
   schedule
     .command('create')
-    .argument('<name>', 'the name of the schedule, one a replica site', identArgument)
+    .argument('<name>', 'the name of the schedule, unique at its replica site', identArgument)
     .description('start a schedule; the same command again finds it and changes nothing')
     .addOption(siteOption())
-    .requiredOption('--source <site>', 'the site that has the host', siteArgument)
-    .requiredOption('--host <ident>', 'the host to replicate', identArgument)
+    .requiredOption('--source <site>', 'the site that has the host (required)', siteArgument)
+    .requiredOption('--host <ident>', 'the host to replicate (required)', identArgument)
     .addOption(
       new Option('--every <time>', 'the time between two runs, such as 15m or 1h30m')
         .argParser(durationArgument)

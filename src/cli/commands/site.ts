@@ -9,6 +9,7 @@ export function addSiteCommands(program: Command, io: CliIo): void {
   program
     .command('worker')
     .description("run this node's worker until stopped (Ctrl-C or SIGTERM)")
+    .addHelpText('after', '\nExample:\n  $ offsite worker --config /etc/offsite/b.yaml')
     .action(async (_options: object, command: Command) => {
       const context = contextOf(io, command);
       const config = await context.config();
@@ -33,6 +34,7 @@ export function addSiteCommands(program: Command, io: CliIo): void {
   program
     .command('setup')
     .description("prepare Temporal and the site's database; may be run again")
+    .addHelpText('after', '\nExample:\n  $ offsite setup --config /etc/offsite/b.yaml')
     .action(async (_options: object, command: Command) => {
       const context = contextOf(io, command);
       const config = await context.config();

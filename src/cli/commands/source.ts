@@ -17,7 +17,7 @@ export function addSourceCommands(program: Command, io: CliIo): void {
     .description('register a host snapshot from frozen layers; parents are found through the backing chain')
     .requiredOption(
       '--disk <name=path>',
-      'a disk and the top of its chain of frozen layers; once a disk',
+      'a disk and the top of its chain of frozen layers; repeat it for each disk (required)',
       diskArgument,
     )
     .option(
@@ -50,6 +50,7 @@ Example:
     .command('list')
     .argument('[host]', "the host's ident (default: all hosts)", identArgument)
     .description('list the host snapshots')
+    .addHelpText('after', '\nExample:\n  $ offsite source list web1')
     .action(async (host: string | undefined, _options: object, command: Command) => {
       const context = contextOf(io, command);
       const snapshots = await withInventory(context, inventory =>
@@ -80,7 +81,8 @@ Example:
 
   source
     .command('locks')
-    .description('list what schedules forbid to delete')
+    .description('list the snapshots that schedules still need: they cannot be forgotten')
+    .addHelpText('after', '\nExample:\n  $ offsite source locks')
     .action(async (_options: object, command: Command) => {
       const context = contextOf(io, command);
       const locks = await withInventory(context, inventory => inventory.listLocks());

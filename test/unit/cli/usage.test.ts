@@ -55,6 +55,8 @@ describe('bad usage ends with 2 and one line that says why', () => {
     [[...CREATE], /not said when to run\. Give one of --every, --cron or --continuous\./],
     [[...CREATE, '--every', '15m', '--site', 'B_1'], /small letters/],
     [['schedule', 'create', 'x', '--source', 'a', '--every', '15m'], /required option '--host <ident>'/],
+    [['nonsense'], /unknown command 'nonsense'\. 'offsite --help' lists the commands\./],
+    [['replica', 'recover'], /'offsite replica recover --help' shows how it is used\./],
     [['source', 'import', 'h', '--disk', 'vda'], /Write it as NAME=PATH/],
     [['source', 'import', 'h', '--disk', '=p'], /The disk's name is ''/],
     [['source', 'import', 'h', '--disk', 'a/b=p'], /The disk's name is 'a\/b'/],
