@@ -7,6 +7,7 @@ import { SupersededError } from '../domain/errors.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
 import { checkFence } from './fence-rows.ts';
+import { dropOldTasks } from './old-tasks.ts';
 import {
   type CurrentInfo,
   closeSessionsOf,
@@ -130,6 +131,7 @@ async function insertTask(trx: Transaction, schedule: ScheduleRow, taskUuid: str
   const generation = schedule.last_generation + 1;
   await checkFence(trx, { scheduleUuid: schedule.uuid, generation, plan: 1 });
   await trx('remote_backup_schedules').where({ uuid: schedule.uuid }).update({ last_generation: generation });
+  await dropOldTasks(trx, schedule.uuid, generation);
   const current: CurrentInfo = {
     taskUuid,
     lockType: lockTypeOf(schedule.uuid),

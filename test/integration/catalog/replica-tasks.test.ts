@@ -151,6 +151,33 @@ describe('createEmptyTask', () => {
     });
   });
 
+  it('drops what ended long ago and began nothing, and sessions that are of no use any more', async () => {
+    const { db } = database();
+    const taskUuid = randomUUID();
+    const { generation } = await begin(taskUuid);
+    const fence = fenceOf(spec.uuid, generation);
+    await catalog.endTask({ fence, taskUuid, outcome: 'upToDate', reason: null });
+    const { task } = await publishTask(catalog, spec.uuid, answerOf(randomUUID()));
+    const raise = (last_generation: number) =>
+      db('remote_backup_schedules').where({ uuid: spec.uuid }).update({ last_generation });
+    const uuids = () =>
+      db('remote_backup_tasks').where({ schedule_uuid: spec.uuid }).orderBy('generation').pluck('uuid');
+    const sessions = () =>
+      db('receiver_sessions as rs')
+        .join('remote_backup_disk_tasks as dt', 'dt.uuid', 'rs.disk_task_uuid')
+        .where('dt.task_id', task.taskId)
+        .pluck('rs.disk_task_uuid');
+    await raise(10);
+    const newer = await begin();
+    expect(await uuids()).toEqual([taskUuid, task.taskUuid, newer.taskUuid]);
+    expect(await sessions()).toHaveLength(1);
+    const next = await begin();
+    expect(await sessions()).toEqual([]);
+    await raise(1_001);
+    const newest = await begin();
+    expect(await uuids()).toEqual([task.taskUuid, newer.taskUuid, next.taskUuid, newest.taskUuid]);
+  });
+
   it('says that the host is held whatever schedule published it', async () => {
     await publishTask(catalog, spec.uuid, answerOf(randomUUID()));
     const other = await newSchedule(catalog, { host: spec.host, sourceSite: 'c' });

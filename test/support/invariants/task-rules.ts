@@ -1,5 +1,6 @@
 /** Tasks, generations, cursors and fences: rules that rows alone decide. */
 
+import { KEPT_TASKS } from '../../../src/catalog/old-tasks.ts';
 import { lockTypeOf } from '../../../src/contract/names.ts';
 import {
   type Catalogs,
@@ -42,7 +43,7 @@ function* checkGenerations(
     if (before?.generation === task.generation) {
       const text = `tasks ${list([before, task])} of schedule ${schedule.name} share generation ${task.generation}`;
       yield { rule: 2, code: 'secondTaskOfGeneration', text };
-    } else if (task.generation !== (before?.generation ?? 0) + 1) {
+    } else if (newest - task.generation < KEPT_TASKS && task.generation !== (before?.generation ?? 0) + 1) {
       const text = `schedule ${schedule.name} jumps from generation ${before?.generation ?? 0} to ${task.generation}`;
       yield { rule: 2, code: 'generationGap', text };
     }
