@@ -15,18 +15,34 @@ export const invariantsOf = (sites: TwoSites, quiescent = true): Promise<Violati
     quiescent,
   });
 
-/** Rows of one site's catalog. */
+const READY_WITHIN_MS = 30_000;
+
+/** Rows of one site's catalog; waits while PostgreSQL comes up again. */
 export async function rowsOf<Row extends object>(
   sites: TwoSites,
   site: 'a' | 'b',
   sql: string,
 ): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: sites.databaseUrl[site] });
-  await client.connect();
+  const client = await connected(sites.databaseUrl[site]);
   try {
     return (await client.query<Row>(sql)).rows;
   } finally {
     await client.end();
+  }
+}
+
+async function connected(connectionString: string): Promise<pg.Client> {
+  const endMs = Date.now() + READY_WITHIN_MS;
+  for (;;) {
+    const client = new pg.Client({ connectionString });
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      if (Date.now() > endMs) throw error;
+      await new Promise(resolve => setTimeout(resolve, 200));
+    }
   }
 }
 
