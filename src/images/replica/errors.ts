@@ -45,7 +45,7 @@ export class ReplicaFileError extends OffsiteError {
     super(
       'ReplicaFileInvalid',
       `${path}: ${fault}`,
-      'Look at the storage; offsite replica verify tells which replicas are damaged.',
+      'Look at the storage; an undamaged recovery point can be recovered with --point.',
       options,
     );
     this.path = path;
