@@ -52,6 +52,13 @@ export interface ReplicaSchedule {
   readonly cursor: Cursor | null;
 }
 
+export interface ListedSchedule extends ReplicaSchedule {
+  /** When the cursor's host snapshot was taken, at its origin; null before the first. */
+  readonly newestPointAtMs: number | null;
+  /** The newest task that has ended. */
+  readonly lastTask: TaskSummary | null;
+}
+
 export function createReplicaInventory(db: Database) {
   return guarded({
     /** Recovery points in order of host and sequence; of all hosts by default. An unknown host has none. */
@@ -69,11 +76,29 @@ export function createReplicaInventory(db: Database) {
       return (await readPoints(db, { host })).at(-1) ?? null;
     },
 
-    /** All schedules that are not deleted, by name. */
-    async listSchedules(): Promise<readonly ReplicaSchedule[]> {
-      const rows = await db<ScheduleRow>('remote_backup_schedules').whereNull('deleted_at').orderBy('name');
-      return (rows as ScheduleRow[]).map(toSchedule);
-    },
+    /** All schedules that are not deleted, by name, each with the newest of its tasks that has ended. */
+    listSchedules: (): Promise<readonly ListedSchedule[]> =>
+      inTransaction(db, async trx => {
+        const rows = await trx('remote_backup_schedules as s')
+          .leftJoin('host_snapshots as hs', 'hs.id', 's.cursor_snapshot_id')
+          .whereNull('s.deleted_at')
+          .orderBy('s.name')
+          .select<(ScheduleRow & { taken_at: Date | null })[]>('s.*', 'hs.taken_at');
+        const schedules: ListedSchedule[] = [];
+        for (const row of rows) {
+          const task = await trx<TaskRow>('remote_backup_tasks')
+            .where({ schedule_uuid: row.uuid })
+            .whereNotNull('finished_at')
+            .orderBy('generation', 'desc')
+            .first();
+          schedules.push({
+            ...toSchedule(row),
+            newestPointAtMs: row.taken_at?.getTime() ?? null,
+            lastTask: task === undefined ? null : await readSummary(trx, task as TaskRow),
+          });
+        }
+        return schedules;
+      }),
 
     /** The schedule of this name that is not deleted, with its newest tasks, the newest first. */
     showSchedule: (

@@ -34,6 +34,14 @@ export const durationArgument = (text: string): number => reading(() => parseDur
 /** @returns bytes per second */
 export const rateArgument = (text: string): number => reading(() => parseRate(text));
 
+/** A number of things, from 1 to a million. */
+export function countArgument(text: string): number {
+  const count = /^\d{1,7}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > 1_000_000)
+    throw new InvalidArgumentError('It must be a number from 1 to 1000000.');
+  return count;
+}
+
 function reading<T>(parse: () => T): T {
   try {
     return parse();

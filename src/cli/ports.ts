@@ -4,6 +4,8 @@
  * Every result is ready for `--json`: camelCase keys, times as ISO 8601 text, sizes in bytes.
  */
 import type { SiteConfig } from '../config/site-config.ts';
+import type { TaskOutcome } from '../contract/schedule.ts';
+import type { SyncMethod } from '../contract/sync.ts';
 
 /** A disk and the file that holds it, as `--disk vda=PATH` names it; the path is absolute. */
 export interface DiskPath {
@@ -103,12 +105,57 @@ export interface RecoveredHost {
   }[];
 }
 
+/** A task of a schedule, from the catalog. */
+export interface ListedTask {
+  readonly taskUuid: string;
+  /** The number of the task within its schedule, from 1. */
+  readonly generation: number;
+  /** Null while it runs, or was not ended yet. */
+  readonly outcome: TaskOutcome | null;
+  readonly reason: string | null;
+  /** UUID of the host snapshot that it was about; null when there was none. */
+  readonly hostSnapshot: string | null;
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+  readonly tookMs: number | null;
+  /** Of all disks. */
+  readonly bytesSent: number;
+  readonly bytesTotal: number;
+  readonly warnings: readonly string[];
+  readonly disks: readonly {
+    readonly disk: string;
+    readonly method: SyncMethod;
+    readonly reason: string;
+    readonly bytesSent: number;
+    readonly bytesTotal: number;
+  }[];
+}
+
+/** A schedule that is not deleted, from the catalog. */
+export interface RecordedSchedule {
+  readonly name: string;
+  readonly uuid: string;
+  readonly host: string;
+  readonly sourceSite: string;
+  readonly state: 'live' | 'deleting' | 'deleted';
+  readonly paused: boolean;
+  readonly rpoMs: number | null;
+  readonly nextRunAt: string | null;
+  readonly newestPointAt: string | null;
+  /** The newest that has ended. */
+  readonly lastTask: ListedTask | null;
+}
+
 /** The replica site's catalog and files, for an operator. Needs neither A nor Temporal. */
 export interface ReplicaInventory {
   /** In order of host and sequence. An unknown host gives none. */
   listPoints(filter: { readonly host: string | null }): Promise<readonly ListedPoint[]>;
   /** @throws when the host or point is unknown, or a file of that name is there already */
   recover(request: RecoverRequest): Promise<RecoveredHost>;
+  /** By name. */
+  listSchedules(): Promise<readonly RecordedSchedule[]>;
+  /** The newest tasks, the newest first. @throws {OffsiteError} `ScheduleUnknown` */
+  scheduleHistory(filter: { readonly name: string; readonly limit: number }): Promise<readonly ListedTask[]>;
   close(): Promise<void>;
 }
 

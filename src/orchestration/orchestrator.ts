@@ -1,6 +1,7 @@
 /** The schedules as the command line and `offsite dev` see them. Temporal stands behind it. */
 import type {
   DeleteRequest,
+  PauseMode,
   ScheduleSettings,
   ScheduleSpec,
   ScheduleStatus,
@@ -64,8 +65,35 @@ export interface StartedSchedule {
   readonly view: ScheduleView;
 }
 
-/** Requests without further words. */
-export type PlainRequest = 'pause' | 'resume' | 'runNow';
+/** What an operator may ask of a schedule, besides its end. To pause without further words is to pause now. */
+export type OperatorRequest =
+  | 'pause'
+  | 'resume'
+  | 'runNow'
+  | { readonly kind: 'pause'; readonly mode: PauseMode }
+  | { readonly kind: 'updateSettings'; readonly settings: Partial<ScheduleSettings> };
+
+/** A request that was accepted. */
+export interface AnsweredRequest {
+  readonly view: ScheduleView;
+  /** Why it changed nothing, such as `it was paused already`; null when it changed something. */
+  readonly reason: string | null;
+}
+
+export interface DeletedSchedule {
+  /** `deleting` while A has not answered yet. */
+  readonly state: 'deleted' | 'deleting';
+  /** The workflow that goes on releasing what A holds for it, after a deletion by force; null when A holds nothing. */
+  readonly releaseWorkflowId: string | null;
+}
+
+/** A schedule was deleted by force, and its source has not released yet what it holds for it. */
+export interface LeftRelease {
+  readonly workflowId: string;
+  readonly startedAtMs: number;
+  /** Which schedule, in words. */
+  readonly summary: string | null;
+}
 
 /**
  * Every method answers within about 20 s, whatever is down.
@@ -86,14 +114,15 @@ export interface Orchestrator {
    * Sends a request and waits until the schedule has answered it.
    * @throws {ScheduleUnknownError} {@link RequestRefusedError} {@link WorkerUnreachableError} (it was sent all the same)
    */
-  request(ref: ScheduleRef, request: PlainRequest): Promise<ScheduleView>;
+  request(ref: ScheduleRef, request: OperatorRequest): Promise<AnsweredRequest>;
   /**
    * As {@link request}; then waits a while for the end. A schedule that was deleted before is `deleted`.
-   * @returns `deleting` while A has not answered yet
    */
-  delete(ref: ScheduleRef, request: DeleteRequest): Promise<'deleted' | 'deleting'>;
+  delete(ref: ScheduleRef, request: DeleteRequest): Promise<DeletedSchedule>;
   /** The live schedules of a replica site, by name. */
   list(replicaSite: string): Promise<readonly ScheduleView[]>;
+  /** What schedules of a replica site left at their sources when they were deleted by force. */
+  releases(replicaSite: string): Promise<readonly LeftRelease[]>;
   /** @throws {ScheduleUnknownError} */
   status(ref: ScheduleRef): Promise<ScheduleView>;
   /** What runs below it. @throws {ScheduleUnknownError} */

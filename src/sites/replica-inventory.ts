@@ -1,12 +1,19 @@
 /** The replica's recovery points for its operator: needs neither A nor Temporal. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createReplicaInventory, type PointDisk, type RecoveryPoint } from '../catalog/replica-inventory.ts';
+import {
+  createReplicaInventory,
+  type ListedSchedule,
+  type PointDisk,
+  type RecoveryPoint,
+} from '../catalog/replica-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
+import type { TaskSummary } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { openLayerSource } from '../images/layer-source.ts';
 import { createOverlay, writeImage } from '../images/overlay.ts';
 import { proveChain } from '../images/proof.ts';
+import { ScheduleUnknownError } from '../orchestration/errors.ts';
 import { openCatalog } from './open-catalog.ts';
 import { replicaDirectoryOf } from './replica-site.ts';
 
@@ -55,6 +62,12 @@ export async function openReplicaInventory(config: SiteConfig) {
       }
       return { host, point: found.point, takenAt: new Date(found.takenAtMs).toISOString(), disks };
     },
+    listSchedules: async () => (await inventory.listSchedules()).map(toListedSchedule),
+    async scheduleHistory({ name, limit }: { name: string; limit: number }) {
+      const schedule = await inventory.showSchedule(name, limit);
+      if (schedule === null) throw new ScheduleUnknownError(config.site, name);
+      return schedule.tasks.map(toListedTask);
+    },
     close: () => db.destroy(),
   };
 }
@@ -93,3 +106,39 @@ const toListed = ({ host, point, sequence, takenAtMs, publishedAtMs, disks }: Re
   publishedAt: new Date(publishedAtMs).toISOString(),
   disks: disks.map(({ disk, path, virtualSizeBytes }) => ({ disk, path, virtualSizeBytes })),
 });
+
+const toListedSchedule = (schedule: ListedSchedule) => ({
+  name: schedule.name,
+  uuid: schedule.uuid,
+  host: schedule.host,
+  sourceSite: schedule.sourceSite,
+  state: schedule.state,
+  paused: schedule.paused,
+  rpoMs: schedule.settings.rpoMs,
+  nextRunAt: iso(schedule.nextRunAtMs),
+  newestPointAt: iso(schedule.newestPointAtMs),
+  lastTask: schedule.lastTask === null ? null : toListedTask(schedule.lastTask),
+});
+
+const toListedTask = ({ startedAtMs, finishedAtMs, ...task }: TaskSummary) => ({
+  taskUuid: task.taskUuid,
+  generation: task.generation,
+  outcome: task.outcome,
+  reason: task.reason,
+  hostSnapshot: task.hostSnapshot,
+  startedAt: new Date(startedAtMs).toISOString(),
+  finishedAt: iso(finishedAtMs),
+  tookMs: finishedAtMs === null ? null : finishedAtMs - startedAtMs,
+  bytesSent: task.disks.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+  bytesTotal: task.disks.reduce((sum, { bytesTotal }) => sum + bytesTotal, 0),
+  warnings: task.warnings,
+  disks: task.disks.map(({ disk, method, reason, bytesSent, bytesTotal }) => ({
+    disk,
+    method,
+    reason,
+    bytesSent,
+    bytesTotal,
+  })),
+});
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());

@@ -97,6 +97,13 @@ function stateOf({ state, note, unreachable }: ScheduleJson): string {
   return more === null ? state : `${state}: ${more}`;
 }
 
+/** Such as `every 15m (…), at most 50MiB/s, RPO 30m`; null when the schedule could not be asked. */
+export function settingsText(json: ScheduleJson): string | null {
+  const runs = runsOf(json);
+  if (runs === null || json.rpoMs === null) return runs;
+  return `${runs}, RPO ${formatDuration(json.rpoMs)}`;
+}
+
 function runsOf(json: ScheduleJson): string | null {
   if (json.type === null) return null;
   const rhythm = json.everyMs === null ? (json.cron ?? json.type) : `every ${formatDuration(json.everyMs)}`;

@@ -21,7 +21,7 @@ beforeAll(async () => {
   site = await startStandInSite(address, SITE);
 });
 afterAll(async () => {
-  for (const host of ['web1', 'web2']) site.release(host);
+  for (const host of ['web1', 'web4']) site.release(host);
   await site.stop();
   await rm(folder, { recursive: true });
 });
@@ -97,7 +97,7 @@ describe('offsite, as a process', () => {
       expect({ ...deleted, out: JSON.parse(deleted.out) }).toEqual({
         code: 0,
         err: '',
-        out: { name: 'web1', state: 'deleted' },
+        out: { name: 'web1', state: 'deleted', releaseWorkflowId: null },
       });
     }
     expect(await offsite('schedule', 'show', 'web1')).toMatchObject({
@@ -106,6 +106,55 @@ describe('offsite, as a process', () => {
         /^offsite: there is no schedule 'web1' at site .*--site names another replica site\.\n$/,
       ),
     });
+  });
+
+  it('changes settings, says when there was nothing to change, and why they were refused', async () => {
+    await create('web3', '--rpo', '5m', '--disabled');
+    const update = (...args: string[]) => offsite('schedule', 'update', 'web3', ...args);
+    expect(await update('--every', '30m', '--no-rpo', '--bandwidth', '1MiB/s')).toEqual({
+      code: 0,
+      out: "Changed schedule 'web3': it runs every 30m, at most 1.0 MiB/s.\n",
+      err: '',
+    });
+    expect(await update('--every', '30m', '--no-rpo')).toEqual({
+      code: 0,
+      out: "Nothing to change: schedule 'web3' runs every 30m, at most 1.0 MiB/s already.\n",
+      err: '',
+    });
+    const cron = await update('--cron', '30 2 * * *', '--tz', 'Europe/Berlin', '--no-bandwidth', '--json');
+    expect(JSON.parse(cron.out)).toMatchObject({
+      reason: null,
+      everyMs: null,
+      cron: '30 2 * * *',
+      timeZone: 'Europe/Berlin',
+      rpoMs: null,
+      bandwidthBytesPerSecond: null,
+    });
+    const continuous = await update('--continuous', '--no-tz', '--json');
+    expect(JSON.parse(continuous.out)).toMatchObject({ type: 'continuous', cron: null, timeZone: null });
+    await offsite('schedule', 'delete', 'web3');
+    expect(await update('--every', '1h')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("there is no schedule 'web3'"),
+    });
+  });
+
+  it('pauses in each way, and says what a pause still waits for', async () => {
+    await create('web4');
+    await offsite('schedule', 'run', 'web4');
+    expect(await offsite('schedule', 'pause', 'web4', '--drain')).toEqual({
+      code: 0,
+      out: "Paused schedule 'web4' (pausing: pauses when the running task has ended).\n",
+      err: '',
+    });
+    expect(await offsite('schedule', 'pause', 'web4', '--drain')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^Schedule 'web4': it was paused already \(pausing: /),
+    });
+    const released = await offsite('schedule', 'pause', 'web4', '--release', '--json');
+    expect(JSON.parse(released.out)).toMatchObject({ reason: null, paused: true });
+    site.release('web4');
+    await offsite('schedule', 'delete', 'web4');
   });
 
   it('tells a failed start, as an object with --json', async () => {

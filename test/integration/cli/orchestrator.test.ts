@@ -107,14 +107,17 @@ describe('requests', () => {
   it('are accepted or refused with the reason, and may be repeated', async () => {
     await orchestrator.startSchedule(specOf('asked'), SETTINGS, { paused: false });
     for (const _time of [1, 2]) {
-      const view = await orchestrator.request(refOf('asked'), 'pause');
+      const { view } = await orchestrator.request(refOf('asked'), 'pause');
       expect(view).toMatchObject({ reachable: true, status: { paused: true } });
     }
     await expect(orchestrator.request(refOf('asked'), 'runNow')).rejects.toMatchObject({
       code: 'RequestRefused',
       message: expect.stringContaining('resume it first'),
     });
-    expect(await orchestrator.request(refOf('asked'), 'resume')).toMatchObject({ status: { paused: false } });
+    expect(await orchestrator.request(refOf('asked'), 'resume')).toMatchObject({
+      view: { status: { paused: false } },
+      reason: null,
+    });
   });
 
   it('to a schedule that does not exist are refused', async () => {
@@ -129,8 +132,12 @@ describe('requests', () => {
 
   it('to delete end a schedule; a second one finds it gone, and the name is free again', async () => {
     await orchestrator.startSchedule(specOf('going'), SETTINGS, { paused: false });
-    expect(await orchestrator.delete(refOf('going'), { purge: false })).toBe('deleted');
-    expect(await orchestrator.delete(refOf('going'), { purge: false })).toBe('deleted');
+    for (const _time of [1, 2]) {
+      expect(await orchestrator.delete(refOf('going'), { purge: false })).toEqual({
+        state: 'deleted',
+        releaseWorkflowId: null,
+      });
+    }
     await expect(orchestrator.status(refOf('going'))).rejects.toThrow(/no schedule 'going' .*\(deleted, /);
     expect(
       await orchestrator.startSchedule(specOf('going', 'new'), SETTINGS, { paused: false }),

@@ -12,14 +12,22 @@ import {
 import { diskWorkflowId, taskWorkflowId } from '../../../../src/contract/names.ts';
 import type {
   DeleteScheduleRequest,
+  PauseScheduleRequest,
   ScheduleRequest,
   ScheduleSpec,
   ScheduleState,
   ScheduleStatus,
   TaskStatus,
   TaskSummary,
+  UpdateScheduleRequest,
 } from '../../../../src/contract/schedule.ts';
-import { deleteRequested, paused, resumed, runRequested } from '../../../../src/domain/schedule-requests.ts';
+import {
+  deleteRequested,
+  paused,
+  resumed,
+  runRequested,
+  settingsChanged,
+} from '../../../../src/domain/schedule-requests.ts';
 import { statusOf } from '../../../../src/domain/schedule-status.ts';
 
 interface StandInActivities {
@@ -44,8 +52,11 @@ const nowhere = proxyActivities<{ awaitReceived(): Promise<void> }>({
 export async function remoteBackupSchedule(spec: ScheduleSpec, state: ScheduleState): Promise<void> {
   let running: { taskUuid: string } | null = null;
   setHandler(defineQuery<ScheduleStatus>('getStatus'), () => statusOf(spec, state, { running }));
-  setHandler(defineSignal<[ScheduleRequest]>('pause'), ({ requestId }) => {
-    state = paused(state, requestId);
+  setHandler(defineSignal<[PauseScheduleRequest]>('pause'), ({ requestId, mode }) => {
+    state = paused(state, requestId, mode);
+  });
+  setHandler(defineSignal<[UpdateScheduleRequest]>('updateSettings'), ({ requestId, settings }) => {
+    state = settingsChanged(state, requestId, settings);
   });
   setHandler(defineSignal<[ScheduleRequest]>('resume'), ({ requestId }) => {
     state = resumed(state, requestId);
