@@ -42,11 +42,11 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
   return {
     registerSchedule: input => catalog.registerSchedule(input),
 
-    async planNextRun({ scheduleUuid, settings, afterMs, lastRun = null }) {
+    async planNextRun({ scheduleUuid, revision, settings, afterMs, lastRun = null }) {
       const nowMs = ports.clock();
       const nextRunAtMs = dueTime(settings, afterMs, nowMs);
       // What an earlier attempt stored wins, so what is told is about that.
-      const stored = await catalog.storeNextRun({ scheduleUuid, afterMs, nextRunAtMs });
+      const stored = await catalog.storeNextRun({ scheduleUuid, afterMs, nextRunAtMs, revision });
       return plannedRun(settings, { ...stored, afterMs, nowMs, lastRun });
     },
 

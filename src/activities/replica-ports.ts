@@ -24,6 +24,8 @@ export interface ReplicaCatalog {
     scheduleUuid: string;
     afterMs: number | null;
     nextRunAtMs: number;
+    /** Of a smaller revision than the row's nothing is stored. */
+    revision?: number | undefined;
   }): Promise<{ nextRunAtMs: number }>;
   /**
    * Writes of a smaller revision than the row's change nothing, here and in {@link recordSettings}.

@@ -46,15 +46,18 @@ export function createScheduleRows(db: Database, site: string) {
 
     /**
      * Stores the run that follows the one due at `afterMs`. Asked again for the same run, or for an older
-     * one, it gives what is stored.
+     * one, it gives what is stored. Asked late, for settings that have given way, it stores nothing.
      */
     storeNextRun: (input: {
       scheduleUuid: string;
       afterMs: number | null;
       nextRunAtMs: number;
+      /** That of the settings; undefined from versions before. */
+      revision?: number | undefined;
     }): Promise<{ nextRunAtMs: number }> =>
       inTransaction(db, async trx => {
         const row = await lockLiveSchedule(trx, input.scheduleUuid);
+        if (row.revision > (input.revision ?? row.revision)) return { nextRunAtMs: input.nextRunAtMs };
         const storedMs = row.next_run_at?.getTime() ?? null;
         const storedAfterMs = row.next_run_after?.getTime() ?? Number.NEGATIVE_INFINITY;
         const isNewer = (input.afterMs ?? Number.NEGATIVE_INFINITY) > storedAfterMs;

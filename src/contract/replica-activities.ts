@@ -67,6 +67,8 @@ export interface ReplicaActivities {
   /** Computes the next due time from the last and stores it; asked again with the same input it agrees. */
   planNextRun(input: {
     scheduleUuid: string;
+    /** That of the newest write to the row; a late attempt for older settings stores nothing. */
+    revision?: number;
     settings: ScheduleSettings;
     /** The due time of the run that just ended, null for the first. */
     afterMs: number | null;

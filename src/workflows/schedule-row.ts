@@ -62,13 +62,14 @@ async function recordSettings(schedule: Schedule): Promise<void> {
 
 export async function planNextRun(schedule: Schedule): Promise<void> {
   if (!life.mustPlan(schedule.state)) return;
-  const { settings, lastDueAtMs, lastTask } = schedule.state;
+  const { settings, revision, lastDueAtMs, lastTask } = schedule.state;
   const lastRun =
     lastTask?.finishedAtMs == null
       ? null
       : { startedAtMs: lastTask.startedAtMs, finishedAtMs: lastTask.finishedAtMs };
   const next = await schedule.catalog('plan the next run').planNextRun({
     scheduleUuid: schedule.spec.uuid,
+    revision,
     settings,
     afterMs: lastDueAtMs,
     lastRun,

@@ -82,7 +82,12 @@ describe('what a row says', () => {
     await catalog.recordSettings({ ...same, revision: 1 });
     expect((await catalog.storeNextRun({ ...run, nextRunAtMs: 9_000 })).nextRunAtMs).toBe(61_000);
     await catalog.recordSettings({ ...same, revision: 2, replan: true });
-    expect((await catalog.storeNextRun({ ...run, nextRunAtMs: 9_000 })).nextRunAtMs).toBe(9_000);
+    // A plan for the settings before, by an attempt that was held up, does not count.
+    const late = { ...run, nextRunAtMs: 99_000, revision: 1 };
+    expect((await catalog.storeNextRun(late)).nextRunAtMs).toBe(99_000);
+    expect((await catalog.storeNextRun({ ...run, nextRunAtMs: 9_000, revision: 2 })).nextRunAtMs).toBe(9_000);
+    expect((await catalog.storeNextRun(late)).nextRunAtMs).toBe(99_000);
+    expect((await catalog.storeNextRun(run)).nextRunAtMs).toBe(9_000);
   });
 });
 
