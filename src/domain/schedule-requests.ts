@@ -100,13 +100,14 @@ function faultsOf(settings: ScheduleSettings): readonly string[] {
   }
 }
 
-/** One rhythm takes the place of another; what is not named stays. */
+/** One rhythm takes the place of another; what is not named stays, but a time zone that nothing needs any more. */
 export function mergedSettings(
   before: ScheduleSettings,
   change: Partial<ScheduleSettings>,
 ): ScheduleSettings {
-  const given = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
-  return { ...before, ...rhythmOf(change), ...given };
+  const after = { ...before, ...rhythmOf(change), ...change };
+  const needsZone = after.cron !== null || (after.notBetween ?? []).length > 0 || change.timeZone != null;
+  return needsZone ? after : { ...after, timeZone: null };
 }
 
 function rhythmOf({ type, everyMs, cron }: Partial<ScheduleSettings>): Partial<ScheduleSettings> {

@@ -1,38 +1,13 @@
 /** One schedule, for as long as it lives. */
-import {
-  allHandlersFinished,
-  condition,
-  continueAsNew,
-  defineQuery,
-  defineSignal,
-  setHandler,
-  uuid4,
-} from '@temporalio/workflow';
-import {
-  type DeleteScheduleRequest,
-  type PauseScheduleRequest,
-  QUERIES,
-  type ScheduleRequest,
-  type ScheduleSpec,
-  type ScheduleState,
-  type ScheduleStatus,
-  SIGNALS,
-  type SnapshotAvailable,
-  type UpdateScheduleRequest,
-} from '../contract/schedule.ts';
-import * as requests from '../domain/schedule-requests.ts';
+import { allHandlersFinished, condition, continueAsNew, defineQuery, setHandler } from '@temporalio/workflow';
+import { QUERIES, type ScheduleSpec, type ScheduleState, type ScheduleStatus } from '../contract/schedule.ts';
 import * as life from '../domain/schedule-state.ts';
 import { Schedule } from './schedule.ts';
 import { deleteSchedule, giveUpUnfinished } from './schedule-endings.ts';
 import { findBlackout, planNextRun, register, settleRow } from './schedule-row.ts';
+import { handleSignals } from './schedule-signals.ts';
 import { runTask } from './schedule-task.ts';
 
-export const pauseSignal = defineSignal<[PauseScheduleRequest]>(SIGNALS.pause);
-export const resumeSignal = defineSignal<[ScheduleRequest]>(SIGNALS.resume);
-export const runNowSignal = defineSignal<[ScheduleRequest]>(SIGNALS.runNow);
-export const updateSettingsSignal = defineSignal<[UpdateScheduleRequest]>(SIGNALS.updateSettings);
-export const snapshotAvailableSignal = defineSignal<[SnapshotAvailable]>(SIGNALS.snapshotAvailable);
-export const deleteSignal = defineSignal<[DeleteScheduleRequest]>(SIGNALS.delete);
 export const statusQuery = defineQuery<ScheduleStatus>(QUERIES.status);
 
 /**
@@ -57,27 +32,6 @@ export async function remoteBackupSchedule(spec: ScheduleSpec, state: ScheduleSt
   await condition(allHandlersFinished);
   return continueAsNew<typeof remoteBackupSchedule>(spec, schedule.state);
 }
-
-/** Each handler only changes the state, at once: whoever waits looks at it again. */
-function handleSignals(schedule: Schedule): void {
-  setHandler(pauseSignal, input =>
-    schedule.change(now => requests.paused(now, idOf(input), input?.mode ?? 'now')),
-  );
-  setHandler(resumeSignal, input => schedule.change(now => requests.resumed(now, idOf(input))));
-  setHandler(runNowSignal, input => schedule.change(now => requests.runRequested(now, idOf(input))));
-  setHandler(updateSettingsSignal, input =>
-    schedule.change(now => requests.settingsChanged(now, idOf(input), input?.settings ?? {})),
-  );
-  setHandler(deleteSignal, input =>
-    schedule.change(now => requests.deleteRequested(now, idOf(input), input ?? { purge: false })),
-  );
-  setHandler(snapshotAvailableSignal, input =>
-    schedule.change(now => requests.snapshotHinted(now, schedule.spec.host, input?.host, Date.now())),
-  );
-}
-
-/** A signal sent by hand, from the Web UI, may lack its argument. */
-const idOf = (input: ScheduleRequest | undefined): string => input?.requestId ?? uuid4();
 
 /** Until a task is due or a request asks for something else. */
 async function untilWanted(schedule: Schedule): Promise<void> {

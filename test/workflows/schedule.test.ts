@@ -106,25 +106,41 @@ describe('requests', () => {
     expect((await sites.untilTaskEnds(2)).outcome).toBe('upToDate');
   });
 
-  it('is not lost around a roll-over to a new run of the workflow', async () => {
+  it('is neither lost nor applied twice around the roll-overs of the workflow', {
+    timeout: 180_000,
+  }, async () => {
     await sites.start();
     await sites.startSchedule({ state: { rollOverAfterTasks: 1 } });
-    const ids = Array.from({ length: 20 }, (_, index) => `request-${index}`);
-    for (const requestId of ids) {
-      await sites.handle.signal('runNow', { requestId });
-      await new Promise(resolve => setTimeout(resolve, 50));
+    const ids: string[] = [];
+    let rpoMs = 0;
+    for (let round = 1; round <= 10 && !(await sites.sawSignalBetweenRuns()); round++) {
+      const mine = Array.from({ length: 20 }, (_, index) => `request-${round}-${index}`);
+      for (const [index, requestId] of mine.entries()) {
+        const signal = index % 2 === 0 ? 'runNow' : 'updateSettings';
+        if (signal === 'updateSettings') rpoMs += 1_000;
+        // Twice each, as a caller does that lost the answer.
+        await Promise.all([1, 2].map(() => sites.handle.signal(signal, { requestId, settings: { rpoMs } })));
+        await new Promise(resolve => setTimeout(resolve, 25));
+      }
+      ids.push(...mine);
+      await until('all answers', async () => {
+        const known = (await sites.status()).requests.filter(({ requestId }) => mine.includes(requestId));
+        expect(known.length).toBeLessThanOrEqual(mine.length);
+        return known.length === mine.length && known.every(({ accepted }) => accepted) ? true : null;
+      });
+      // In the order in which they were sent, also those that waited for the next run.
+      const order = (await sites.status()).requests.map(({ requestId }) => requestId);
+      expect(order.filter(id => mine.includes(id))).toEqual(mine);
     }
-    await until('all answers', async () => {
-      const known = (await sites.status()).requests.map(request => request.requestId);
-      return ids.every(id => known.includes(id)) ? true : null;
-    });
-    const { runId, raw } = await sites.handle.describe();
-    expect(runId).not.toBe(raw.workflowExecutionInfo?.firstRunId);
-    const { requests } = await sites.status();
-    expect(new Set(requests.map(({ requestId }) => requestId)).size).toBe(requests.length);
+    expect(await sites.sawSignalBetweenRuns(), 'a signal must meet a roll-over').toBe(true);
+    await until('the last settings', async () =>
+      sites.callsOf('recordSettings').at(-1)?.input.settings.rpoMs === rpoMs ? true : null,
+    );
+    const written = sites.callsOf('recordSettings').map(({ input }) => input.settings.rpoMs);
+    expect(written).toEqual([...new Set(written)].sort((left, right) => left - right));
     expect(sites.callsOf('registerSchedule')).toHaveLength(1);
     // Every run of a task was asked for: the first by the clock, each other by at least one request.
-    expect(sites.callsOf('createEmptyTask').length).toBeLessThanOrEqual(ids.length + 2);
+    expect(sites.callsOf('createEmptyTask').length).toBeLessThanOrEqual(ids.length / 2 + 1);
   });
 });
 

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity';
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
+import type { History } from '@temporalio/common/lib/proto-utils.js';
 import {
   bundleWorkflowCode,
   DefaultLogger,
@@ -42,7 +43,7 @@ import type {
   SourceControlActivities,
   SourceTransferActivities,
 } from '../../../src/contract/source-activities.ts';
-import type { Cursor, SyncAnswer } from '../../../src/contract/sync.ts';
+import type { Cursor, ScheduleType, SyncAnswer } from '../../../src/contract/sync.ts';
 import { blackoutHours } from '../../../src/domain/blackout.ts';
 import { nextRun } from '../../../src/domain/due.ts';
 import { initialScheduleState } from '../../../src/domain/schedule-state.ts';
@@ -76,6 +77,9 @@ const NODE_A = 'na';
 const NODE_B = 'nb';
 const DISKS = ['vda', 'vdb'];
 
+/** As in Temporal's WorkflowTaskFailedCause. */
+const UNHANDLED_COMMAND = 1;
+
 const logger = new DefaultLogger('ERROR');
 Runtime.install({ logger });
 
@@ -88,7 +92,7 @@ export const failure = (code: string, message = code): ApplicationFailure =>
 
 /** One schedule's world: names of its own, so many fit on one server. */
 export class FakeSites {
-  readonly spec: ScheduleSpec;
+  spec: ScheduleSpec;
   readonly calls: Call[] = [];
   /** Replace one to change what a site does. */
   readonly activities: Activities;
@@ -101,6 +105,7 @@ export class FakeSites {
   readonly received = new Set<string>();
   #generation = 0;
   #target: string | null = null;
+  readonly #holds = new Map<Name, Hold>();
   #client: Client | null = null;
   readonly #closers: (() => Promise<unknown>)[] = [];
 
@@ -115,6 +120,25 @@ export class FakeSites {
       host: 'web-1',
     };
     this.activities = this.#wellBehaved();
+  }
+
+  /** Goes on with a schedule of another name: the one before has ended. */
+  renew(): void {
+    this.spec = { ...this.spec, uuid: randomUUID(), name: `nightly-${randomUUID().slice(0, 8)}` };
+    this.calls.length = 0;
+    this.received.clear();
+    this.published = null;
+    this.unfinished = null;
+    this.rowPaused = false;
+    this.rowDeleted = false;
+    this.#generation = 0;
+  }
+
+  /** From now on the activity waits before it does anything, until it is released or cancelled. */
+  hold(name: Name): Hold {
+    const hold = createHold(HEARTBEATING.has(name));
+    this.#holds.set(name, hold);
+    return hold;
   }
 
   /** Starts all workers, or those named. */
@@ -194,6 +218,41 @@ export class FakeSites {
     );
   }
 
+  /** Waits until the status has these values. */
+  async untilStatus(wanted: Partial<ScheduleStatus>): Promise<ScheduleStatus> {
+    let last: ScheduleStatus | null = null;
+    try {
+      return await until('the status', async () => {
+        last = await this.status();
+        const keys = Object.keys(wanted) as (keyof ScheduleStatus)[];
+        return keys.every(key => last?.[key] === wanted[key]) ? last : null;
+      });
+    } catch {
+      throw new Error(`never saw ${JSON.stringify(wanted)} but ${JSON.stringify(last)}`);
+    }
+  }
+
+  /** True when the server once refused the end of a run because a signal had come. */
+  async sawSignalBetweenRuns(): Promise<boolean> {
+    const histories = await this.scheduleHistories();
+    const events = histories.flatMap(history => history.events ?? []);
+    return events.some(event => event.workflowTaskFailedEventAttributes?.cause === UNHANDLED_COMMAND);
+  }
+
+  /** The histories of all runs of the schedule's workflow, oldest first. */
+  async scheduleHistories(): Promise<History[]> {
+    const { workflowId } = this.handle;
+    const histories: History[] = [];
+    let runId = (await this.handle.describe()).raw.workflowExecutionInfo?.firstRunId;
+    while (runId) {
+      const history: History = await this.client.workflow.getHandle(workflowId, runId).fetchHistory();
+      histories.push(history);
+      const last = history.events?.at(-1);
+      runId = last?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+    }
+    return histories;
+  }
+
   async untilTaskEnds(generation: number): Promise<TaskSummary> {
     return until(`the end of task ${generation}`, async () => {
       const { lastTask } = await this.status();
@@ -236,8 +295,9 @@ export class FakeSites {
     return Object.fromEntries(
       names.map(name => [
         name,
-        (input: unknown) => {
+        async (input: unknown) => {
           this.calls.push({ name, input });
+          await this.#holds.get(name)?.wait();
           const activity = this.activities[name] as (input: unknown) => Promise<unknown>;
           return activity(input);
         },
@@ -250,12 +310,11 @@ export class FakeSites {
   }
 
   #replica(): ReplicaActivities {
-    const { spec } = this;
     return {
       registerSchedule: async ({ settings, paused }) => {
         this.rowPaused = paused;
         return {
-          uuid: spec.uuid,
+          uuid: this.spec.uuid,
           settings,
           paused,
           draining: false,
@@ -288,7 +347,7 @@ export class FakeSites {
           taskId: this.#generation,
           generation: this.#generation,
           plan: 1,
-          lockType: lockTypeOf(spec.uuid),
+          lockType: lockTypeOf(this.spec.uuid),
           startedAtMs: Date.now(),
           prev: this.published,
           unfinished: this.unfinished,
@@ -338,7 +397,7 @@ export class FakeSites {
   #source(): SourceActivities & SourceTransferActivities & SourceControlActivities {
     return {
       stopPreviousDiskTasks: async () => ({ stopped: 0 }),
-      querySyncInfo: async () => this.#answer(),
+      querySyncInfo: async ({ type }) => this.#answer(type),
       releaseOtherLocks: async () => ({ released: 0 }),
       releaseUnfinished: async () => ({ released: 1 }),
       setRate: async () => {},
@@ -351,8 +410,12 @@ export class FakeSites {
     };
   }
 
-  #answer(): SyncAnswer {
-    const newest = `snapshot-${this.snapshots}`;
+  #answer(type: ScheduleType): SyncAnswer {
+    const before = Number(this.published?.hostSnapshot.split('-')[1] ?? 0);
+    // A continuous schedule takes each in turn, but begins with the newest.
+    const sequence =
+      type === 'continuous' && before > 0 ? Math.min(before + 1, this.snapshots) : this.snapshots;
+    const newest = `snapshot-${sequence}`;
     const none = { skipped: [], skippedCount: 0, warnings: [], waiting: false };
     if (this.published?.hostSnapshot === newest) {
       return { ...none, result: 'none', target: null, row: 7, reason: `nothing is newer than ${newest}` };
@@ -366,8 +429,8 @@ export class FakeSites {
       target: {
         hostSnapshot: newest,
         originSite: this.spec.sourceSite,
-        sourceSequence: this.snapshots,
-        takenAtMs: 1_000 * this.snapshots,
+        sourceSequence: sequence,
+        takenAtMs: 1_000 * sequence,
         position: null,
         disks: DISKS.map(disk => ({
           disk,
@@ -408,6 +471,42 @@ const ROLES = ['replica', 'replicaControl', 'source', 'sourceControl', 'transfer
 export type Role = (typeof ROLES)[number];
 /** All but the given roles, for a site that is not there. */
 export const allBut = (...missing: Role[]): Role[] => ROLES.filter(role => !missing.includes(role));
+
+/** An activity that was told to wait. */
+export interface Hold {
+  /** Resolves when the activity was called. */
+  readonly reached: Promise<void>;
+  wait(): Promise<void>;
+  release(): void;
+}
+
+/** Those that hear of their cancellation; the others go on until they are done. */
+const HEARTBEATING = new Set<Name>([
+  'stopPreviousDiskTasks',
+  'releaseUnfinished',
+  'retireSchedule',
+  'sendDisk',
+  'stopSender',
+  'awaitReceived',
+]);
+
+function createHold(hears: boolean): Hold {
+  let isReleased = false;
+  const reached = Promise.withResolvers<void>();
+  return {
+    reached: reached.promise,
+    async wait() {
+      reached.resolve();
+      while (!isReleased) {
+        if (hears) await beat();
+        else await new Promise(resolve => setTimeout(resolve, 20));
+      }
+    },
+    release() {
+      isReleased = true;
+    },
+  };
+}
 
 /** One heartbeat and a short pause. @throws CancelledFailure when the activity was cancelled */
 export async function beat(): Promise<void> {
