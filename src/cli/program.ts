@@ -9,6 +9,7 @@ import { addReplicaCommands } from './commands/replica.ts';
 import { addScheduleCommands } from './commands/schedule.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { addSourceCommands } from './commands/source.ts';
+import { addStatusCommand } from './commands/status.ts';
 
 /** Builds the command line. It throws CommanderError instead of ending the process. @param exit takes the exit code */
 export function buildProgram(io: CliIo, exit: (code: number) => void): Command {
@@ -38,6 +39,7 @@ Examples:
   $ offsite dev
   $ offsite schedule list --config .offsite/site-b.yaml`,
     );
+  addStatusCommand(program, io, exit);
   addScheduleCommands(program, io);
   addSourceCommands(program, io);
   addReplicaCommands(program, io);
