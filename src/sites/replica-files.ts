@@ -8,6 +8,7 @@ import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { sealPartial } from '../images/replica/seal.ts';
 import { doubtSealedFile, sealedFileOf } from '../images/replica/sealed-file.ts';
 import { sealStandAlone } from '../images/replica/stand-alone.ts';
+import { createLease } from './lease.ts';
 
 class OutsideReplicaRootError extends OffsiteError {
   constructor(path: string) {
@@ -15,17 +16,32 @@ class OutsideReplicaRootError extends OffsiteError {
   }
 }
 
+/** The next attempt finds it sealed. */
+class SealedMeanwhileError extends OffsiteError {
+  constructor(finalName: string) {
+    super('SealedMeanwhile', `another attempt has sealed ${finalName}`, 'It is tried again by itself.');
+  }
+}
+
 export function createReplicaFiles(parts: {
   catalog: ReplicaCatalog;
   replicaRoot: string;
   node: string;
+  /** The clock of {@link createLease}. */
+  nowMs?: () => number;
 }): ReplicaFiles {
-  const { catalog, replicaRoot, node } = parts;
+  const { catalog, replicaRoot, node, nowMs } = parts;
   const oneAtATime = createQueues();
 
   async function proveBase(diskTaskUuid: string): Promise<void> {
     const doubt = await doubtOfChain(await catalog.baseChain(diskTaskUuid), node);
     if (doubt !== null) throw new PlanBrokenError(`the replica's base is in doubt: ${doubt}`);
+  }
+
+  async function sealedMeanwhile(diskTaskUuid: string): Promise<Error | null> {
+    const layout = await catalog.findLayout(diskTaskUuid);
+    if (layout === null) return new PlanBrokenError('the file is being removed');
+    return layout.state === 'partial' ? null : new SealedMeanwhileError(layout.finalName);
   }
 
   return {
@@ -44,6 +60,7 @@ export function createReplicaFiles(parts: {
               proveBase: () => proveBase(diskTaskUuid),
               signal,
               onProgress,
+              assertUnsealed: createLease(() => sealedMeanwhile(diskTaskUuid), nowMs).renew,
             })
           : sealPartial(input));
         return { path, file: await sealedFileOf(path) };

@@ -12,11 +12,11 @@ import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
-import { createSessionLease } from './session-lease.ts';
+import { createLease, sessionRefusal } from './lease.ts';
 
 /**
  * @param parts.replicaRoot the folder of all replicas of this node
- * @param parts.nowMs the clock of {@link createSessionLease}
+ * @param parts.nowMs the clock of {@link createLease}
  */
 export function createSessionDirectory(parts: {
   catalog: ReplicaCatalog;
@@ -42,7 +42,7 @@ export function createSessionDirectory(parts: {
       if (error instanceof ReplicaFileError) return reject(session, error);
       throw error;
     };
-    const lease = createSessionLease(session, find, nowMs);
+    const lease = createLease(async () => sessionRefusal(session, await find(session.diskTaskUuid)), nowMs);
     const partial = await openReplica(layout, map, replicaRoot).catch(onFault);
     return {
       dataBytes: map.dataBytes,

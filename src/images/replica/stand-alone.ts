@@ -10,7 +10,7 @@ import { openChain } from '../chain.ts';
 import { type ChainLayerSource, openLayerSource } from '../layer-source.ts';
 import { proveChain } from '../proof.ts';
 import { readDigestFile } from './digest-file.ts';
-import { statOrNull, syncDirectory } from './durable-files.ts';
+import { removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 import { readStoredMap } from './map-file.ts';
 import { incrementName, layerPaths } from './names.ts';
 import { type OpenPartialInput, openPartial, type PartialReplica, SealedReplica } from './partial.ts';
@@ -69,6 +69,8 @@ export interface SealStandAloneInput extends SealInput {
   /** Ends the copying with its reason; what is durable stays. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((copiedBytes: number, totalBytes: number) => void) | undefined;
+  /** Called before each write: throws when another attempt has sealed the file since this one began. */
+  readonly assertUnsealed?: (() => Promise<void>) | undefined;
 }
 
 /**
@@ -111,6 +113,7 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
     try {
       await copyRest(source, target, input);
       await source.assertUnchanged();
+      await input.assertUnsealed?.();
       await target.finish();
     } finally {
       await target.close();
@@ -128,17 +131,21 @@ async function forgetOtherMap(directory: string, finalName: string, map: ExtentM
     stored.clusterSizeBytes === map.clusterSizeBytes &&
     stored.virtualSizeBytes === map.virtualSizeBytes &&
     Buffer.from(stored.encoded).equals(map.encoded);
-  if (!isSame) await removeLayer(layerPaths(directory, finalName));
+  if (isSame) return;
+  // Never the sealed file: another attempt may have got there meanwhile.
+  const { partial, progress, map: mapPath } = layerPaths(directory, finalName);
+  for (const path of [partial, progress, mapPath]) await removeFile(path);
 }
 
 async function copyRest(
   source: ChainLayerSource,
   target: PartialReplica,
-  { signal, onProgress }: SealStandAloneInput,
+  { signal, onProgress, assertUnsealed }: SealStandAloneInput,
 ): Promise<void> {
   const { dataBytes } = source.map;
   const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, dataBytes));
   for (let position = target.durableBytes; position < dataBytes; ) {
+    await assertUnsealed?.();
     if (signal?.aborted) await target.flush();
     signal?.throwIfAborted();
     const piece = buffer.subarray(0, Math.min(buffer.length, dataBytes - position));

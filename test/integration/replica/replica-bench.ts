@@ -81,7 +81,7 @@ export async function createReplicaBench(
   const replicaRoot = join(root, 'replicas');
   const catalog = createReplicaCatalog(db, { site: 'b', replicaRoot, ...(chainLimit && { chainLimit }) });
   const directory = createSessionDirectory({ catalog, replicaRoot, ...(nowMs && { nowMs }) });
-  const files = createReplicaFiles({ catalog, replicaRoot, node: NODE });
+  const files = createReplicaFiles({ catalog, replicaRoot, node: NODE, ...(nowMs && { nowMs }) });
   const spec = await newSchedule(catalog);
 
   const bench: ReplicaBench = {

@@ -74,6 +74,29 @@ describe('a writer that was held up', () => {
   });
 });
 
+describe('a copy that starts a new chain', () => {
+  it('stops when another process has sealed the file, and the next attempt finds it done', async () => {
+    // Chains of one layer: each increment is copied into a file of its own.
+    const each = await createReplicaBench(database().db, 2, () => (nowMs += 2_000));
+    const bottom = fullCopy();
+    await each.publish(bottom);
+    const layer = layerOver(bottom, 2 * MIB, [
+      ['data', 3],
+      ['hole', 29],
+    ]);
+    const run = await each.begin(layer);
+    await each.receive(run, layer);
+    const rows = database().db('snapshot_storages').where({ state: 'partial' }).clone();
+    await rows.update({ state: 'sealed' });
+    await expect(each.seal(run)).rejects.toMatchObject({ code: 'SealedMeanwhile' });
+    await database().db('snapshot_storages').where({ state: 'sealed' }).update({ state: 'partial' });
+    const path = await each.seal(run);
+    await each.catalog.finishTask(run);
+    expect((await readByQemu(path, each.root)).equals(layer.content)).toBe(true);
+    await each.close();
+  });
+});
+
 describe('a sealed file that was not published', () => {
   it('is replaced when the source has another content under the same map', async () => {
     const before = fullCopy();

@@ -1,4 +1,4 @@
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -236,6 +236,25 @@ describe('an increment that is sealed stand-alone', () => {
       await sink.close();
       await sealStandAlone({ ...increment, contentDigest });
       expect(await filesOf(dir)).toEqual(before);
+    });
+  });
+
+  it('by an attempt that was held up leaves the file alone that another one has sealed meanwhile', async () => {
+    await withMemoryDir(async dir => {
+      const increment = await prepare(dir, bent());
+      const contentDigest = await receive(increment);
+      const { final } = layerPaths(dir, increment.finalName);
+      let sealed: { mtimeNs: bigint; ctimeNs: bigint } | null = null;
+      const assertUnsealed = async () => {
+        await sealStandAlone({ ...increment, contentDigest });
+        sealed = await stat(final, { bigint: true });
+        throw new Error('another attempt has sealed the file');
+      };
+      const late = sealStandAlone({ ...increment, contentDigest, assertUnsealed });
+      await expect(late).rejects.toThrow('another attempt');
+      expect(await stat(final, { bigint: true })).toEqual(sealed);
+      await sealStandAlone({ ...increment, contentDigest });
+      await expectSealed(increment);
     });
   });
 
