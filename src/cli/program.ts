@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../lib/package-root.ts';
 import type { CliIo } from './cli-io.ts';
+import { addCompletionCommand } from './commands/completion.ts';
 import { addDevCommand } from './commands/dev.ts';
 import { addReplicaCommands } from './commands/replica.ts';
 import { addScheduleCommands } from './commands/schedule.ts';
@@ -45,6 +46,7 @@ Examples:
   addReplicaCommands(program, io);
   addSiteCommands(program, io);
   addDevCommand(program, io, exit);
+  addCompletionCommand(program, io);
   return program;
 }
 
