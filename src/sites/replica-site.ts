@@ -8,6 +8,7 @@ import { createReplicaCatalog } from '../catalog/replica-catalog.ts';
 import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, replicaQueue } from '../contract/names.ts';
+import { OffsiteError } from '../domain/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
@@ -23,6 +24,18 @@ const CONTROL_SLOTS = 200;
 /** Where the replicas of a site lie: the configured folder, else one below its data folder. */
 export const replicaDirectoryOf = (config: SiteConfig): string =>
   config.replica?.directory ?? join(config.dataDir, 'replicas');
+
+/** One process serves a node's data port; a second one ends instead of half serving. */
+class PortTakenError extends OffsiteError {
+  constructor(listen: string, cause: unknown) {
+    super(
+      'PortTaken',
+      `another process listens at ${listen}`,
+      'If it is an older worker of this node that hangs or is stopped, end it; else choose another replica.listen.',
+      { cause },
+    );
+  }
+}
 
 export async function createReplicaSite(parts: {
   config: SiteConfig & { replica: NonNullable<SiteConfig['replica']> };
@@ -42,7 +55,11 @@ export async function createReplicaSite(parts: {
     directory: createSessionDirectory({ catalog, replicaRoot }),
     log,
   });
-  await receiver.start();
+  await receiver.start().catch(error => {
+    throw (error as { code?: unknown }).code === 'EADDRINUSE'
+      ? new PortTakenError(config.replica.listen, error)
+      : error;
+  });
   const reconciler = startScheduleReconciler({ db, starter: createScheduleStarter(config.temporal), log });
   const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
   const listen = parseEndpoint(config.replica.listen);
