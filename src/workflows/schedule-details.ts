@@ -4,8 +4,10 @@ import type { ScheduleSettings, ScheduleStatus } from '../contract/schedule.ts';
 export function scheduleDetails(status: ScheduleStatus): string {
   const { spec, settings, lastTask, runningTask } = status;
   const facts: [string, string | null][] = [
+    ['now', status.note],
     ['runs', rhythmOf(settings)],
     ['next run', time(status.nextRunAtMs)],
+    ['not sooner', status.nextRunReason],
     ['running task', runningTask === null ? null : `\`${runningTask.taskUuid}\``],
     ['last task', lastTask === null ? null : `${lastTask.outcome} at ${time(lastTask.finishedAtMs)}`],
     ['because', lastTask?.reason ?? null],
