@@ -101,8 +101,8 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     },
 
     async openReceiver({ fence, diskTaskUuid, epoch, senderFingerprint }) {
-      await catalog.openSession({ fence, diskTaskUuid, epoch, senderFingerprint });
-      await receiver.cut(diskTaskUuid, epoch);
+      const older = await catalog.openSession({ fence, diskTaskUuid, epoch, senderFingerprint });
+      await Promise.all([receiver.cut(diskTaskUuid, epoch), ...older.map(uuid => receiver.cut(uuid, null))]);
       return { ...receiver.offer, epoch };
     },
 

@@ -70,13 +70,16 @@ export interface ReplicaCatalog {
     reason: string | null;
   }): Promise<TaskSummary>;
   taskValidity(input: { fence: Fence; taskUuid: string }): Promise<{ valid: boolean; reason: string | null }>;
-  /** Opens or raises the disk task's session. @throws {SupersededError} below the highest epoch seen */
+  /**
+   * Opens or raises the disk task's session. @returns older disk tasks that may still write into the same file
+   * @throws {SupersededError} below the highest epoch seen
+   */
   openSession(input: {
     fence: Fence;
     diskTaskUuid: string;
     epoch: Epoch;
     senderFingerprint: string;
-  }): Promise<void>;
+  }): Promise<readonly string[]>;
   /** Closes every session of the schedule: no hello is admitted any more. @returns their disk tasks */
   closeSessions(scheduleUuid: string): Promise<readonly string[]>;
   findSession(diskTaskUuid: string): Promise<{

@@ -35,6 +35,8 @@ export function createSessionRows(db: Database) {
     /**
      * Opens or raises the disk task's session. A higher epoch opens a closed session again; one whose bytes
      * were received stays received.
+     * @returns the same disk's older disk tasks: what they still write goes into the same file, so their connections
+     * are to be cut before the new one writes
      * @throws {SupersededError} below the highest epoch seen
      * @throws {ReopenNeededError} when this epoch was opened and closed again
      * @throws {SchedulePausedError}
@@ -44,7 +46,7 @@ export function createSessionRows(db: Database) {
       diskTaskUuid: string;
       epoch: Epoch;
       senderFingerprint: string;
-    }): Promise<void> =>
+    }): Promise<readonly string[]> =>
       inTransaction(db, async trx => {
         const { fence, diskTaskUuid, epoch } = input;
         const schedule = await lockLiveSchedule(trx, fence.scheduleUuid);
@@ -69,12 +71,16 @@ export function createSessionRows(db: Database) {
         // The schedule's row is locked, so nobody inserts between the look and the write.
         if (known === null) {
           await trx('receiver_sessions').insert({ disk_task_uuid: diskTaskUuid, state: 'open', ...opened });
-          return;
+        } else {
+          const state = known.state === 'received' ? 'received' : 'open';
+          await trx('receiver_sessions')
+            .where({ disk_task_uuid: diskTaskUuid })
+            .update({ ...opened, state, opened_at: trx.fn.now() });
         }
-        const state = known.state === 'received' ? 'received' : 'open';
-        await trx('receiver_sessions')
-          .where({ disk_task_uuid: diskTaskUuid })
-          .update({ ...opened, state, opened_at: trx.fn.now() });
+        const older = await newestSessions(trx, fence.scheduleUuid)
+          .where('dt.disk_id', diskTask.disk_id)
+          .whereNot('dt.uuid', diskTaskUuid);
+        return older.map(row => row.disk_task_uuid);
       }),
 
     /** No hello of the schedule is admitted any more. @returns the disk tasks whose connections are to be cut */
@@ -82,14 +88,7 @@ export function createSessionRows(db: Database) {
       inTransaction(db, async trx => {
         await closeSessionsOf(trx, 't.schedule_uuid = ?', scheduleUuid);
         // The closed ones too: a caller that died between closing and cutting asks again.
-        const rows = await trx('receiver_sessions as rs')
-          .join('remote_backup_disk_tasks as dt', 'dt.uuid', 'rs.disk_task_uuid')
-          .join('remote_backup_tasks as t', 't.id', 'dt.task_id')
-          .join('remote_backup_schedules as s', 's.uuid', 't.schedule_uuid')
-          .where('s.uuid', scheduleUuid)
-          .whereRaw('t.generation > s.last_generation - ?', [CUT_GENERATIONS])
-          .orderBy('rs.disk_task_uuid')
-          .select<{ disk_task_uuid: string }[]>('rs.disk_task_uuid');
+        const rows = await newestSessions(trx, scheduleUuid);
         return rows.map(row => row.disk_task_uuid);
       }),
 
@@ -140,6 +139,18 @@ export function createSessionRows(db: Database) {
         if (storage?.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
       }),
   };
+}
+
+/** The sessions of the schedule's newest tasks. */
+function newestSessions(trx: Transaction, scheduleUuid: string) {
+  return trx('receiver_sessions as rs')
+    .join('remote_backup_disk_tasks as dt', 'dt.uuid', 'rs.disk_task_uuid')
+    .join('remote_backup_tasks as t', 't.id', 'dt.task_id')
+    .join('remote_backup_schedules as s', 's.uuid', 't.schedule_uuid')
+    .where('s.uuid', scheduleUuid)
+    .whereRaw('t.generation > s.last_generation - ?', [CUT_GENERATIONS])
+    .orderBy('rs.disk_task_uuid')
+    .select<{ disk_task_uuid: string }[]>('rs.disk_task_uuid');
 }
 
 /** The disk task's session, locked until the transaction ends. */

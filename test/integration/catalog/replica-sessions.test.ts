@@ -136,6 +136,21 @@ describe('a receiver session', () => {
     await expect(receive(running, 2, digestOf(8))).rejects.toMatchObject(superseded);
   });
 
+  it('names the disk tasks before it that may still write into the same file, of its own disk only', async () => {
+    const target = randomUUID();
+    const older = await startDisk(target);
+    expect(await open(older, 1)).toEqual([]);
+    const otherDisk = await startDisk(target, planOf({ disk: 'vdb' }));
+    await open(otherDisk, 1);
+    const running = await startDisk(target);
+    expect(await open(running, 1)).toEqual([older.diskTaskUuid]);
+    const plan = await catalog.raisePlan({ ...running, reason: 'the ground changed' });
+    const fence = fenceOf(spec.uuid, running.fence.generation, plan);
+    const diskTaskUuid = await recordDisk(fence, running.taskUuid, target);
+    const cut = await open({ ...running, fence, diskTaskUuid }, 1);
+    expect([...cut].sort()).toEqual([older.diskTaskUuid, running.diskTaskUuid].sort());
+  });
+
   it('is closed when its task ends', async () => {
     const running = await startDisk();
     await open(running, 1);
