@@ -111,7 +111,7 @@ export async function until<T>(
   what: string,
   look: () => Promise<T>,
   ready: (found: T) => boolean,
-  timeoutMs = 60_000,
+  timeoutMs = 120_000,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {
