@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -7,6 +8,7 @@ import { awaiting } from '../support/e2e-faults.ts';
 import {
   createHostImages,
   createSchedule,
+  type HostImages,
   showSchedule,
   until,
   untilPublished,
@@ -26,12 +28,13 @@ const WRONG_FINGERPRINT = '0'.repeat(64);
 let sites: TwoSites;
 /** B's certificate, as an operator copies it into A's configuration. */
 let fingerprint: string;
+let host: HostImages;
 let snapshot: string;
 
 beforeAll(async () => {
   sites = await startTwoSites({ rule: { hosts: ['other'] } });
-  fingerprint = (await loadIdentity(join(sites.dataDir, 'site-b', 'identity'))).fingerprint;
-  const host = await createHostImages(sites, 'web1', SIZES);
+  fingerprint = await fingerprintOfB();
+  host = await createHostImages(sites, 'web1', SIZES);
   snapshot = await host.next(() => ['write -P 1 0 4M']);
   await createSchedule(sites, 'nightly', 'web1');
 }, 120_000);
@@ -40,8 +43,13 @@ afterAll(async () => {
   await sites?.close();
 });
 
-/** Waits until an activity retries with this code; nothing may have passed between the sites. */
+const fingerprintOfB = async (): Promise<string> =>
+  (await loadIdentity(join(sites.dataDir, 'site-b', 'identity'))).fingerprint;
+
+/** Waits until an activity retries with this code; nothing may pass between the sites. */
 async function untilRefused(code: string, activity: string, reason: string): Promise<void> {
+  const { connections, bytes } = sites.proxy;
+  const before = { connections, bytes: { ...bytes } };
   const { retry, lastTask } = await until(
     `a retry because of ${code}`,
     () => showSchedule(sites, 'nightly'),
@@ -51,7 +59,7 @@ async function untilRefused(code: string, activity: string, reason: string): Pro
   expect(retry?.attempt).toBeGreaterThan(1);
   const [failure] = await pendingFailures(sites, lastTask?.taskUuid ?? '');
   expect(failure).toMatchObject({ activity, code, message: expect.stringContaining(reason) });
-  expect(sites.proxy).toMatchObject({ connections: 0, bytes: { up: 0, down: 0 } });
+  expect(sites.proxy).toMatchObject(before);
 }
 
 async function openTransfer(): Promise<OpenTransfer> {
@@ -77,6 +85,7 @@ const untilLogged = (from: number, expected: { event: string; code?: string }): 
   );
 
 test('A gives nothing away that its configuration does not allow, says why, and goes on once it does', async () => {
+  expect(sites.proxy.bytes).toEqual({ up: 0, down: 0 });
   await untilRefused('HostNotAllowed', 'querySyncInfo', 'site b may not have host web1');
   await sites.allow({ endpoints: ['127.0.0.1:1'] });
   await untilRefused(
@@ -86,6 +95,7 @@ test('A gives nothing away that its configuration does not allow, says why, and 
   );
   await sites.allow({ fingerprints: [WRONG_FINGERPRINT] });
   await untilRefused('FingerprintMismatch', 'sendDisk', fingerprint);
+  expect(sites.proxy.bytes).toEqual({ up: 0, down: 0 });
 }, 180_000);
 
 test('a stranger at the data port is refused and logged, and nothing is written', async () => {
@@ -129,3 +139,22 @@ test('the right fingerprint lets the run that was held back complete', async () 
   expect(sites.proxy.connections).toBe(1);
   expect(await invariantsOf(sites)).toEqual([]);
 }, 120_000);
+
+test('a receiver that shows another certificate than at its first use gets nothing until A is told of it', async () => {
+  await sites.allow({});
+  const first = await host.next(() => ['write -P 2 1M 1M']);
+  await sites.json('b', 'schedule', 'run', 'nightly');
+  await untilPublished(sites, 'nightly', first);
+
+  await rm(join(sites.dataDir, 'site-b', 'identity'), { recursive: true });
+  await sites.supervisor.restart('worker-b');
+  await awaiting('another identity of B', async () => (await fingerprintOfB()) !== fingerprint);
+  const renewed = await fingerprintOfB();
+  const second = await host.next(() => ['write -P 3 2M 1M']);
+  await sites.json('b', 'schedule', 'run', 'nightly');
+  await untilRefused('FingerprintMismatch', 'sendDisk', renewed);
+
+  await sites.allow({ fingerprints: [renewed] });
+  await untilPublished(sites, 'nightly', second);
+  expect(await invariantsOf(sites)).toEqual([]);
+}, 180_000);
