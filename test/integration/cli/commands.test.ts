@@ -75,9 +75,10 @@ describe('offsite, as a process', () => {
       state: 'running',
       lastTask: { outcome: null, disks: [{ disk: 'vda', method: 'full' }] },
     });
-    const watching = offsite('--json', 'schedule', 'watch', 'web1', '--once');
-    setTimeout(() => site.release('web1'), 1_500);
-    const { code, out } = await watching;
+    const watch = ['--json', 'schedule', 'watch', 'web1', '--once'];
+    const { code, out } = await runStarter(watch, { OFFSITE_CONFIG: config }, told => {
+      if (told.includes('"bytesSent":1024')) site.release('web1');
+    });
     const seen = out
       .trim()
       .split('\n')

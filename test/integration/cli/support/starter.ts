@@ -13,6 +13,7 @@ export interface Ended {
 export function runStarter(
   args: readonly string[],
   environment: Record<string, string> = {},
+  onOutput: (out: string) => void = () => {},
 ): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [STARTER, ...args], {
@@ -23,6 +24,7 @@ export function runStarter(
     let err = '';
     child.stdout.on('data', chunk => {
       out += chunk;
+      onOutput(out);
     });
     child.stderr.on('data', chunk => {
       err += chunk;
