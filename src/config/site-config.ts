@@ -60,6 +60,8 @@ export const siteConfigSchema = z.strictObject({
     .default({}),
   webUiUrl: z.url({ protocol: /^https?$/, error: 'must be an http or https address' }).optional(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  /** `/metrics` and `/healthz`; absent: off. */
+  metrics: z.strictObject({ listen: endpoint }).optional(),
   source: z
     .strictObject({
       imageRoots: z.array(filePath).min(1, 'must name at least one folder'),

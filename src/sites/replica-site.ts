@@ -13,6 +13,7 @@ import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
+import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import { createReplicaFiles } from './replica-files.ts';
 import type { Role } from './role.ts';
 import { startScheduleReconciler } from './schedule-reconciler.ts';
@@ -42,8 +43,9 @@ export async function createReplicaSite(parts: {
   db: Database;
   identity: NodeIdentity;
   log: Log;
+  metrics?: WorkerMetrics;
 }): Promise<Role> {
-  const { config, db, identity, log } = parts;
+  const { config, db, identity, log, metrics = NO_METRICS } = parts;
   const { site, node } = config;
   const replicaRoot = replicaDirectoryOf(config);
   await mkdir(replicaRoot, { recursive: true });
@@ -52,7 +54,7 @@ export async function createReplicaSite(parts: {
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: createSessionDirectory({ catalog, replicaRoot }),
+    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot })),
     log,
   });
   await receiver.start().catch(error => {

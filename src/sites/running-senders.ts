@@ -4,6 +4,8 @@ import type { RunningSenders } from '../activities/source-ports.ts';
 export interface RunningSenderSet extends RunningSenders {
   /** Aborts every sender of the disk task. @returns false when there is none */
   stop(diskTaskUuid: string): boolean;
+  /** How many disks are being sent. */
+  count(): number;
 }
 
 export function createRunningSenders(): RunningSenderSet {
@@ -22,5 +24,6 @@ export function createRunningSenders(): RunningSenderSet {
       for (const controller of found ?? []) controller.abort();
       return found !== undefined;
     },
+    count: () => controllers.size,
   };
 }

@@ -12,6 +12,7 @@ import type { Log } from '../lib/log.ts';
 import { createScheduleNotifier } from '../orchestration/schedule-notifier.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createDiskSender } from './disk-sender.ts';
+import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import type { Role } from './role.ts';
 import { createRunningSenders } from './running-senders.ts';
 import { startSnapshotNotifier } from './snapshot-notifier.ts';
@@ -27,11 +28,13 @@ export async function createSourceSite(parts: {
   db: Database;
   identity: NodeIdentity;
   log: Log;
+  metrics?: WorkerMetrics;
 }): Promise<Role> {
-  const { config, db, identity, log } = parts;
+  const { config, db, identity, log, metrics = NO_METRICS } = parts;
   const { site, node } = config;
   const { imageRoots, replicaSites } = config.source;
   const running = createRunningSenders();
+  metrics.watchSenders(running.count);
   const nodes = createNodeRegistry(db);
   await nodes.register({ node, fingerprint: identity.fingerprint });
   const instance = await holdInstance(config.database.url);

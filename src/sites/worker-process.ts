@@ -2,25 +2,24 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import {
-  DefaultLogger,
-  NativeConnection,
-  type NativeConnectionOptions,
-  Runtime,
-  Worker,
-} from '@temporalio/worker';
+import { NativeConnection, type NativeConnectionOptions, Worker } from '@temporalio/worker';
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from '../orchestration/temporal-connection.ts';
 import { loadIdentity } from '../transfer/identity.ts';
+import { ActivityObserver } from './activity-observer.ts';
 import { FailureInterceptor } from './failure-interceptor.ts';
+import { startMetrics, type WorkerMetrics } from './metrics.ts';
 import { createReplicaSite } from './replica-site.ts';
 import { mergeQueues, type QueueService, type Role } from './role.ts';
 import { createSourceSite } from './source-site.ts';
+import { installTemporalRuntime } from './temporal-runtime.ts';
 
 const RETRY_MS = 1_000;
+/** So long Temporal may take to answer when it is asked whether it is there. */
+const TEMPORAL_ANSWER_MS = 5_000;
 /** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
 const MAX_CACHED_WORKFLOWS = 500;
 
@@ -34,26 +33,46 @@ export interface WorkerProcess {
 /** Starts this node's worker. Waits for PostgreSQL and Temporal as long as they need; `signal` ends the wait. */
 export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal): Promise<WorkerProcess> {
   const log = createLog(config.logLevel, { site: config.site, node: config.node });
+  const metrics = await startMetrics(config);
+  try {
+    return await serve(config, log, metrics, signal);
+  } catch (error) {
+    await metrics.close();
+    throw error;
+  }
+}
+
+async function serve(
+  config: SiteConfig,
+  log: Log,
+  metrics: WorkerMetrics,
+  signal: AbortSignal,
+): Promise<WorkerProcess> {
   const identity = await loadIdentity(join(config.dataDir, 'identity'), `${config.site}.${config.node}`);
   const db = openDatabase({ url: config.database.url });
   await patiently('PostgreSQL', log, signal, () => migrate(db));
   const roles: Role[] = [];
-  const parts = { db, identity, log };
+  const parts = { db, identity, log, metrics };
   if (config.source !== undefined) {
     roles.push(await createSourceSite({ ...parts, config: { ...config, source: config.source } }));
   }
   if (config.replica !== undefined) {
     roles.push(await createReplicaSite({ ...parts, config: { ...config, replica: config.replica } }));
   }
-  bridgeTemporalLogs(log);
   const target = temporalTarget(config.temporal);
-  const connection = await patiently('Temporal', log, signal, () =>
-    NativeConnection.connect(target.connectionOptions as NativeConnectionOptions),
+  const connection = await patiently('Temporal', log, signal, async () => {
+    await installTemporalRuntime(log, { metrics: metrics.address !== null });
+    return NativeConnection.connect(target.connectionOptions as NativeConnectionOptions);
+  });
+  metrics.watchTemporal(() =>
+    connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
+      connection.workflowService.getSystemInfo({}),
+    ),
   );
   if (config.replica !== undefined) await tellSearchable(config.temporal, log);
   const workers = await Promise.all(
     mergeQueues(roles.flatMap(role => role.queues)).map(service =>
-      createWorker(service, connection, target.namespace, `${config.site}.${config.node}`),
+      createWorker(service, connection, target.namespace, `${config.site}.${config.node}`, { log, metrics }),
     ),
   );
   const finished = Promise.all(workers.map(worker => worker.run())).then(() => undefined);
@@ -69,6 +88,7 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
       { name: 'site', value: `${config.site}, node ${config.node}` },
       ...roles.flatMap(role => role.facts),
       { name: 'fingerprint', value: identity.fingerprint },
+      ...(metrics.address === null ? [] : [{ name: 'metrics', value: `http://${metrics.address}/metrics` }]),
     ],
     finished,
     close() {
@@ -76,6 +96,7 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
         stop();
         await finished.catch(() => undefined);
         for (const role of roles) await role.close();
+        await metrics.close();
         await connection.close();
         await db.destroy();
       })();
@@ -99,6 +120,7 @@ function createWorker(
   connection: NativeConnection,
   namespace: string,
   identity: string,
+  { log, metrics }: { log: Log; metrics: WorkerMetrics },
 ): Promise<Worker> {
   return Worker.create({
     connection,
@@ -111,7 +133,12 @@ function createWorker(
     maxCachedWorkflows: service.workflows ? MAX_CACHED_WORKFLOWS : 0,
     maxHeartbeatThrottleInterval: '1s',
     shutdownGraceTime: '5s',
-    interceptors: { activity: [() => ({ inbound: new FailureInterceptor() })] },
+    interceptors: {
+      activity: [
+        () => ({ inbound: new FailureInterceptor() }),
+        context => ({ inbound: new ActivityObserver(context, log, metrics.onAttempt) }),
+      ],
+    },
   });
 }
 
@@ -139,19 +166,4 @@ async function patiently<T>(
       signal.throwIfAborted();
     }
   }
-}
-
-let bridged = false;
-
-function bridgeTemporalLogs(log: Log): void {
-  if (bridged) return;
-  bridged = true;
-  Runtime.install({
-    shutdownSignals: [],
-    logger: new DefaultLogger('WARN', ({ level, message, meta }) => {
-      const fields = { temporal: meta ?? {} };
-      if (level === 'ERROR') log.error(fields, message);
-      else log.warn(fields, message);
-    }),
-  });
 }
