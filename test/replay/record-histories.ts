@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { History } from '@temporalio/common/lib/proto-utils.js';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { diskWorkflowId, releaseWorkflowId, taskWorkflowId } from '../../src/contract/names.ts';
+import { ensureSearchAttributes } from '../../src/orchestration/search-attributes.ts';
 import {
   allBut,
   FakeSites,
@@ -203,4 +204,19 @@ it('stopped by blackout hours', async () => {
   sites.activities.sendDisk = sendDisk;
   await sites.untilTaskEnds(2);
   await save('blackout');
+});
+
+it('with search attributes, over a roll-over', async () => {
+  await ensureSearchAttributes({ address: inject('temporalAddress') });
+  await sites.start();
+  await sites.startSchedule({ state: { searchAttributes: true, rollOverAfterTasks: 1 } });
+  await sites.untilTaskEnds(1);
+  await sites.handle.signal('snapshotAvailable', { requestId: 'hint', host: sites.spec.host, sequence: 2 });
+  sites.snapshots = 2;
+  await sites.request('pause');
+  await sites.untilStatus({ state: 'paused' });
+  await sites.request('resume');
+  await sites.request('runNow');
+  await sites.untilTaskEnds(2);
+  await save('searchable');
 });
