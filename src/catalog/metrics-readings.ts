@@ -130,7 +130,7 @@ export function createMetricsReadings(db: Database) {
   });
 }
 
-export type MetricsReadings = ReturnType<typeof createMetricsReadings>;
+type MetricsReadings = ReturnType<typeof createMetricsReadings>;
 
 const toSchedule = (row: ScheduleReadingRow): ScheduleReading => ({
   uuid: row.uuid,

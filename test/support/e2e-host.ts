@@ -3,8 +3,6 @@ import { join } from 'node:path';
 import { qemuImg, qemuIo } from './qemu.ts';
 import type { TwoSites } from './two-sites.ts';
 
-export const DISKS = ['vda', 'vdb'] as const;
-
 export interface ScheduleShow {
   readonly name: string;
   readonly uuid: string;
