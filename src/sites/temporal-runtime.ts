@@ -4,8 +4,8 @@ import { IllegalStateError } from '@temporalio/common';
 import { DefaultLogger, makeTelemetryFilterString, Runtime } from '@temporalio/worker';
 import type { Log } from '../lib/log.ts';
 
-/** Told by our own interceptor, with the code and the hint. */
-const TOLD_ALREADY = new Set(['Activity failed']);
+/** The first is told by our own interceptor, with the code and the hint; the second is meant to be so. */
+const NOT_TOLD = new Set(['Activity failed', 'No workflows registered, not polling for workflow tasks']);
 const READ_WITHIN_MS = 2_000;
 
 /** Of the runtime that runs now; the SDK ends it with its last connection. Null when it measures nothing. */
@@ -67,7 +67,7 @@ async function freePort(): Promise<number> {
 
 function bridgeTo(log: Log): DefaultLogger {
   return new DefaultLogger('WARN', ({ level, message, meta }) => {
-    if (TOLD_ALREADY.has(message)) return;
+    if (NOT_TOLD.has(message)) return;
     const fields = { temporal: briefly(meta ?? {}) };
     if (level === 'ERROR') log.error(fields, oneLine(message));
     else log.warn(fields, oneLine(message));
