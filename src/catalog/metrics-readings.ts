@@ -130,7 +130,6 @@ export function createMetricsReadings(db: Database) {
   });
 }
 
-type MetricsReadings = ReturnType<typeof createMetricsReadings>;
 
 const toSchedule = (row: ScheduleReadingRow): ScheduleReading => ({
   uuid: row.uuid,
