@@ -1,4 +1,4 @@
-/** Structured logs: one JSON object a line on standard output. */
+/** Structured logs: one JSON object a line on standard error; standard output has results only. */
 import { pino } from 'pino';
 
 /** What the layers log to: fields first, then the sentence. */
@@ -34,12 +34,15 @@ function loggedError(error: unknown): LoggedError | unknown {
   };
 }
 
+const STANDARD_ERROR = 2;
+
 export function createLog(level: string, fields: Record<string, string>): Log {
-  return pino({
+  const options = {
     level,
     base: fields,
     timestamp: pino.stdTimeFunctions.isoTime,
     // Both keys, so that an error under either is written by its named fields.
     serializers: { err: loggedError, error: loggedError },
-  });
+  };
+  return pino(options, pino.destination({ dest: STANDARD_ERROR, sync: true }));
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const STARTER = fileURLToPath(new URL('../../../../src/starter.ts', import.meta.url));
+export const STARTER = fileURLToPath(new URL('../../../../src/starter.ts', import.meta.url));
 
 export interface Ended {
   readonly code: number | null;

@@ -1,0 +1,212 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import type { CliIo } from '../../../src/cli/cli-io.ts';
+import { buildProgram } from '../../../src/cli/program.ts';
+import { createDevOutput } from '../../../src/cli/render/dev-output.ts';
+import { writeConfig } from '../../../src/config/write-config.ts';
+import { OffsiteError } from '../../../src/domain/errors.ts';
+import { useTestDatabase } from '../../support/database.ts';
+import { qemuImg, qemuIo } from '../../support/qemu.ts';
+import { documentedKeys, isBeneath, printedKeys } from './support/json-keys.ts';
+import { runStarter, STARTER } from './support/starter.ts';
+
+const database = useTestDatabase({ migrated: false });
+/** What each command printed. */
+const printed = new Map<string, unknown[]>();
+let folder: string;
+let dev: ChildProcess;
+const note = (command: string, ...values: unknown[]): void => {
+  printed.set(command, [...(printed.get(command) ?? []), ...values]);
+};
+
+/** Runs a command at one of the two sites, and notes what it prints. `status` has an exit code for monitoring. */
+async function offsite(site: 'a' | 'b', command: string, ...args: string[]): Promise<unknown> {
+  const config = join(folder, 'data', `site-${site}.yaml`);
+  const { code, out, err } = await runStarter([...command.split(' '), ...args, '--json'], {
+    OFFSITE_CONFIG: config,
+  });
+  expect({ command, args, code: command === 'status' ? 0 : code, err }).toEqual({
+    command,
+    args,
+    code: 0,
+    err: '',
+  });
+  const values = out.startsWith('[') || out.startsWith('{\n') ? [JSON.parse(out)] : linesOf(out);
+  note(command, ...values);
+  return values.at(-1);
+}
+
+const linesOf = (out: string): unknown[] =>
+  out
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line));
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'offsite-json-'));
+  const images = ['vda.qcow2', 'other.qcow2', 'spare.qcow2'].map(name => join(folder, name));
+  for (const image of images) {
+    await qemuImg('create', '-f', 'qcow2', image, '2M');
+    await qemuIo(image, ['write -P 7 0 256k']);
+  }
+  const [vda = '', other = '', spare = ''] = images;
+  await startDev(['--disk', `vda=${vda}`]);
+  await Promise.all([sourceCommands(other, spare), replicaCommands(), scheduleLooks()]);
+  await Promise.all([scheduleRequests(), workerCommand()]);
+}, 240_000);
+
+afterAll(async () => {
+  const exit = once(dev, 'exit');
+  dev.kill('SIGTERM');
+  await exit;
+  await rm(folder, { recursive: true });
+});
+
+/** Both sites with one replicated host, until the job is done. */
+async function startDev(args: readonly string[]): Promise<void> {
+  dev = spawn(process.execPath, [STARTER, 'dev', '--json', '--data-dir', join(folder, 'data'), ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  for await (const line of createInterface({ input: dev.stdout ?? process.stdin })) {
+    const event = JSON.parse(line);
+    note('dev', event);
+    if (event.event === 'ready') return;
+  }
+  throw new Error('offsite dev has ended');
+}
+
+async function sourceCommands(other: string, spare: string): Promise<void> {
+  await offsite('a', 'source import', 'web1', '--disk', `vda=${other}`);
+  const imported = (await offsite('a', 'source import', 'spare', '--disk', `vda=${spare}`)) as {
+    snapshot: string;
+  };
+  await offsite('a', 'source list');
+  await offsite('a', 'source locks');
+  await offsite('a', 'source forget', imported.snapshot);
+  await offsite('a', 'setup');
+}
+
+async function replicaCommands(): Promise<void> {
+  await offsite('b', 'replica list');
+  await offsite('b', 'replica recover', 'my-host', '--to', join(folder, 'recovered'));
+}
+
+async function scheduleLooks(): Promise<void> {
+  const hours = ['--not-between', '03:00-03:01', '--not-between', '04:00-04:01', '--tz', 'UTC'];
+  await offsite(
+    'b',
+    'schedule create',
+    'nohost',
+    '--source',
+    'a',
+    '--host',
+    'nohost',
+    '--every',
+    '1h',
+    ...hours,
+  );
+  for (let shown: unknown = null; (shown as { retry?: unknown } | null)?.retry == null; await sleep(100)) {
+    shown = await offsite('b', 'schedule show', 'nohost');
+  }
+  await offsite('b', 'schedule show', 'my-host');
+  await offsite('b', 'schedule list');
+  await offsite('b', 'status');
+  await offsite('b', 'schedule history', 'my-host');
+}
+
+async function scheduleRequests(): Promise<void> {
+  const every = (name: string) => [name, '--source', 'a', '--host', 'web1', '--every', '1h'];
+  await offsite('b', 'schedule create', ...every('web1'), '--not-between', '03:00-03:01');
+  await offsite('b', 'schedule watch', 'web1', '--once');
+  await Promise.all([
+    offsite('b', 'schedule update', 'web1', '--rpo', '2h'),
+    offsite('b', 'schedule run', 'web1'),
+    offsite('b', 'schedule resume', 'web1'),
+    offsite('b', 'schedule enable', 'web1'),
+  ]);
+  await offsite('b', 'schedule pause', 'web1');
+  await offsite('b', 'schedule delete', 'nohost');
+}
+
+async function workerCommand(): Promise<void> {
+  const config = join(folder, 'c.yaml');
+  await writeConfig(config, {
+    site: 'json-c',
+    node: 'c1',
+    dataDir: 'site-c',
+    database: { url: database().url },
+    temporal: { address: inject('temporalAddress') },
+    source: { imageRoots: [folder], replicaSites: [] },
+  });
+  const worker = spawn(process.execPath, [STARTER, 'worker', '--json', '--config', config], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const ended = once(worker, 'close');
+  let out = '';
+  worker.stdout.on('data', chunk => {
+    out += chunk;
+    if (out.endsWith('}\n')) worker.kill('SIGTERM');
+  });
+  expect(await ended).toEqual([0, null]);
+  note('worker', JSON.parse(out));
+}
+
+const io: CliIo = {
+  out: text => note('dev', JSON.parse(text)),
+  err: () => undefined,
+  isTerminal: false,
+  columns: () => 80,
+  nowMs: () => 0,
+  stopSignal: () => new AbortController().signal,
+};
+
+describe('docs/cli-json.md', () => {
+  const documented = documentedKeys();
+
+  it('has every command', () => {
+    const program = buildProgram(io, () => undefined);
+    expect([...documented.keys()].sort()).toEqual(leavesOf(program).sort());
+  });
+
+  it.each([...documented.keys()])('has the keys that %s prints, and no others', command => {
+    if (command === 'dev') noteSilence();
+    const promised = documented.get(command)?.keys ?? new Set();
+    const keys = printedKeys(printed.get(command) ?? []);
+    // What a command has in common with `schedule show` is compared whole there: here it may be null.
+    const isThere = documented.get(command)?.inherits
+      ? (key: string) => keys.has(key) || [...keys].some(parent => isBeneath(key, parent))
+      : (key: string) => keys.has(key);
+    const isPromised = (key: string) => promised.has(key) || [...promised].some(path => isBeneath(path, key));
+    expect({
+      lacking: [...promised].filter(key => !isThere(key)),
+      more: [...keys].filter(key => !isPromised(key)),
+    }).toEqual({ lacking: [], more: [] });
+  });
+});
+
+/** Temporal stays up in this test. */
+function noteSilence(): void {
+  const context = {
+    io,
+    json: true,
+    config: () => Promise.reject(new Error('not asked for')),
+    print: () => {},
+  };
+  createDevOutput(context).silence(new OffsiteError('TemporalUnreachable', 'no answer', 'Look at it.'));
+}
+
+/** The commands without sub-commands: `schedule show`, `dev`. */
+const leavesOf = (command: Command, path = ''): string[] =>
+  command.commands
+    .filter(child => child.name() !== 'help')
+    .flatMap(child => {
+      const name = `${path}${child.name()}`;
+      return child.commands.length === 0 ? [name] : leavesOf(child, `${name} `);
+    });
