@@ -130,7 +130,6 @@ export function createMetricsReadings(db: Database) {
   });
 }
 
-
 const toSchedule = (row: ScheduleReadingRow): ScheduleReading => ({
   uuid: row.uuid,
   name: row.name,
