@@ -13,7 +13,7 @@ import { durableBytes, filesUnder, invariantsOf, openTransfers, rowsOf } from '.
 import { startTwoSites, type TwoSites } from '../support/two-sites.ts';
 
 const MIB = 1024 * 1024;
-const DATA_BYTES = (40 + 24) * MIB;
+const DATA_BYTES = (28 + 20) * MIB;
 /** Room for handshakes, maps and keep-alives beside the data. */
 const OVERHEAD = 1.02;
 
@@ -48,13 +48,13 @@ async function pauseInTransfer(sizeBytes: number): Promise<{ upBytes: number; du
 
 test('a pause stops the bytes and keeps the locks, resume goes on, delete leaves what was published', async () => {
   const host = await createHostImages(sites, 'web1');
-  const first = await host.next(disk => [`write -P 1 0 ${disk === 'vda' ? '40M' : '24M'}`]);
-  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '12MiB/s');
+  const first = await host.next(disk => [`write -P 1 0 ${disk === 'vda' ? '28M' : '20M'}`]);
+  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '6MiB/s');
   await moreBytes(sites, MIB);
   const locksBefore = await locks();
   expect(locksBefore.map(({ snapshot }) => snapshot)).toEqual([first]);
 
-  const paused = await pauseInTransfer(20 * MIB);
+  const paused = await pauseInTransfer(12 * MIB);
   expect(await locks()).toEqual(locksBefore);
   expect(paused.durableBytes).toBeGreaterThan(0);
   expect(paused.durableBytes).toBeLessThan(DATA_BYTES);

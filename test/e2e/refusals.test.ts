@@ -151,6 +151,11 @@ test('a receiver that shows another certificate than at its first use gets nothi
   await awaiting('another identity of B', async () => (await fingerprintOfB()) !== fingerprint);
   const renewed = await fingerprintOfB();
   const second = await host.next(() => ['write -P 3 2M 1M']);
+  await until(
+    'B answering again',
+    () => showSchedule(sites, 'nightly'),
+    ({ state }) => state !== 'unreachable',
+  );
   await sites.json('b', 'schedule', 'run', 'nightly');
   await untilRefused('FingerprintMismatch', 'sendDisk', renewed);
 

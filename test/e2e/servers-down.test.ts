@@ -29,7 +29,7 @@ async function inTransfer(sizeBytes: number): Promise<void> {
 test('a run completes over killed servers and workers that stand still for a while', async () => {
   const host = await createHostImages(sites, 'web1');
   const snapshot = await host.next(disk => [`write -P 3 0 ${disk === 'vda' ? '96M' : '64M'}`]);
-  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '8MiB/s');
+  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '6MiB/s');
 
   await inTransfer(8 * MIB);
   await killService(sites, 'temporal');
