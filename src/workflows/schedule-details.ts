@@ -13,7 +13,7 @@ export function scheduleDetails(status: ScheduleStatus): string {
     ['because', lastTask?.reason ?? null],
     ['newest recovery point', time(status.newestPointAtMs)],
     ['behind since', time(status.behindSinceMs)],
-    ['skipped runs', status.skippedRuns === 0 ? null : String(status.skippedRuns)],
+    ['skipped runs', skippedOf(status)],
   ];
   return [
     `**${spec.name}** is ${status.state}: ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}`,
@@ -31,6 +31,12 @@ function rhythmOf({ type, everyMs, cron, timeZone, notBetween }: ScheduleSetting
   const times = cron === null ? type : `\`${cron}\``;
   const rhythm = everyMs === null ? times : `every ${everyMs / 1000} s`;
   return `${rhythm}${windows}${isByClock ? ` (${timeZone ?? 'UTC'})` : ''}`;
+}
+
+/** All so far, and why the newest of them were skipped. */
+function skippedOf({ skippedRuns, skippedReason }: ScheduleStatus): string | null {
+  if (skippedRuns === 0) return null;
+  return skippedReason === null ? String(skippedRuns) : `${skippedRuns}; the last: ${skippedReason}`;
 }
 
 const time = (timeMs: number | null): string | null =>
