@@ -50,7 +50,11 @@ export const siteConfigSchema = z.strictObject({
       .regex(
         /^postgres(ql)?:\/\/\S+$/,
         'must be a connection string like postgres://user:password@host/database',
-      ),
+      )
+      .refine(text => URL.canParse(text), {
+        error: 'cannot be read: write special characters of the password as percent codes, such as %40 for @',
+        abort: true,
+      }),
   }),
   temporal: z
     .strictObject({
