@@ -23,7 +23,7 @@ const randomStep = (): number => Math.round(DATA_BYTES * (0.2 + 0.07 * Math.rand
 export async function runWithKills(sites: TwoSites, service: 'worker-a' | 'worker-b'): Promise<void> {
   const host = await createHostImages(sites, 'web1');
   const snapshot = await host.next(disk => [`write -P 7 0 ${DATA_MIB[disk as keyof typeof DATA_MIB]}M`]);
-  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '24MiB/s');
+  await createSchedule(sites, 'nightly', 'web1', '--bandwidth', '16MiB/s');
   const kills: KillRecord[] = [];
   for (let count = 0; count < KILLS; count += 1) {
     kills.push(await killInTransfer(sites, service, { sizeBytes: randomStep(), dataBytes: DATA_BYTES }));
