@@ -27,7 +27,7 @@ beforeAll(async () => {
   replicaRoot = mkdtempSync(join(tmpdir(), 'offsite-small-disk-'));
   await run('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', replicaRoot]);
   sites = await startTwoSites({ replicaRoot });
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   try {
@@ -85,7 +85,7 @@ test('a host that A does not know is waited for, and runs once it was imported',
   const host = await createHostImages(sites, 'ghost', SIZES);
   const snapshot = await host.next(() => ['write -P 1 0 1M']);
   await untilPublished(sites, 'unknown', snapshot);
-}, 90_000);
+}, 300_000);
 
 test('a host without a snapshot is waited for, and runs once it has one', async () => {
   const host = await createHostImages(sites, 'empty', SIZES);
@@ -95,7 +95,7 @@ test('a host without a snapshot is waited for, and runs once it has one', async 
   await untilWaiting('empty', 'the host empty has no complete snapshot yet');
   const snapshot = await host.next(() => ['write -P 2 0 1M']);
   await untilPublished(sites, 'empty', snapshot);
-}, 90_000);
+}, 300_000);
 
 test('an image that vanished is named until it is back', async () => {
   const host = await createHostImages(sites, 'vanished', SIZES);
@@ -106,7 +106,7 @@ test('an image that vanished is named until it is back', async () => {
   await untilRetrying('vanished', { activity: 'querySyncInfo', code: 'ImageVanished', reason: path });
   await rename(`${path}.away`, path);
   await untilPublished(sites, 'vanished', snapshot);
-}, 90_000);
+}, 300_000);
 
 test('an import refuses what cannot be read, in one line, and registers nothing', async () => {
   const encrypted = join(sites.imageDir, 'encrypted.qcow2');
@@ -141,7 +141,7 @@ test('an image that became unreadable after its import is named until it is mend
   await untilRetrying('corrupted', { activity: 'querySyncInfo', code: 'ImageCorrupt', reason: path });
   await setCorrupt(path, false);
   await untilPublished(sites, 'corrupted', snapshot);
-}, 90_000);
+}, 300_000);
 
 test('a full disk at B is named until there is room', async () => {
   const host = await createHostImages(sites, 'large', SIZES);
@@ -152,7 +152,7 @@ test('a full disk at B is named until there is room', async () => {
   expect(await filesUnder(replicaRoot), 'nothing is begun that does not fit').toEqual(filesBefore);
   await run('mount', ['-o', 'remount,size=64m', replicaRoot]);
   await untilPublished(sites, 'large', snapshot);
-}, 120_000);
+}, 300_000);
 
 test('all of it left both sites sound', async () => {
   expect(await invariantsOf(sites)).toEqual([]);

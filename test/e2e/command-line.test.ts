@@ -30,7 +30,7 @@ beforeAll(async () => {
   snapshots.push(await host.next(() => ['write -P 2 1M 1M', 'write -z 2M 1M']));
   await sites.json('b', 'schedule', 'run', 'nightly');
   await untilPublished(sites, 'nightly', snapshots[1] ?? '');
-}, 180_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();
@@ -68,7 +68,7 @@ test('bad usage ends with 2 and one line that names the fault, and changes nothi
   }
   const schedules = await sites.json<{ name: string }[]>('b', 'schedule', 'list');
   expect(schedules.map(({ name }) => name)).toEqual(['nightly']);
-}, 120_000);
+}, 300_000);
 
 test('a locked snapshot is not forgotten: the refusal names who holds it', async () => {
   const [first = '', second = ''] = snapshots;
@@ -149,4 +149,4 @@ test('a host is recovered while A and Temporal are away, as overlays and as full
   expect(again.stderr.trimEnd().split('\n')).toHaveLength(1);
   expect((await readdir(join(sites.dataDir, 'overlays'))).sort()).toEqual(['vda.qcow2', 'vdb.qcow2']);
   expect(await invariantsOf(sites)).toEqual([]);
-}, 120_000);
+}, 300_000);

@@ -21,7 +21,7 @@ let sites: TwoSites;
 
 beforeAll(async () => {
   sites = await startTwoSites();
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();

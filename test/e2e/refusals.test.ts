@@ -37,7 +37,7 @@ beforeAll(async () => {
   host = await createHostImages(sites, 'web1', SIZES);
   snapshot = await host.next(() => ['write -P 1 0 4M']);
   await createSchedule(sites, 'nightly', 'web1');
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();
@@ -96,7 +96,7 @@ test('A gives nothing away that its configuration does not allow, says why, and 
   await sites.allow({ fingerprints: [WRONG_FINGERPRINT] });
   await untilRefused('FingerprintMismatch', 'sendDisk', fingerprint);
   expect(sites.proxy.bytes).toEqual({ up: 0, down: 0 });
-}, 180_000);
+}, 300_000);
 
 test('a stranger at the data port is refused and logged, and nothing is written', async () => {
   // A receiver is open for a disk, and A's own configuration still holds its sender back.
@@ -138,7 +138,7 @@ test('the right fingerprint lets the run that was held back complete', async () 
   await untilPublished(sites, 'nightly', snapshot);
   expect(sites.proxy.connections).toBe(1);
   expect(await invariantsOf(sites)).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('a receiver that shows another certificate than at its first use gets nothing until A is told of it', async () => {
   await sites.allow({});
@@ -162,4 +162,4 @@ test('a receiver that shows another certificate than at its first use gets nothi
   await sites.allow({ fingerprints: [renewed] });
   await untilPublished(sites, 'nightly', second);
   expect(await invariantsOf(sites)).toEqual([]);
-}, 180_000);
+}, 300_000);

@@ -25,7 +25,7 @@ let host: HostImages;
 beforeAll(async () => {
   sites = await startTwoSites();
   host = await createHostImages(sites, 'web1');
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();
@@ -137,7 +137,7 @@ test('new rates reach a transfer, drain lets it end, release gives it up, purge 
   expect(await filesUnder(sites.replicaRoot)).toEqual([]);
   expect(await tombstones(uuid)).toHaveLength(1);
   expect(await invariantsOf(sites)).toEqual([]);
-}, 150_000);
+}, 300_000);
 
 test('a silent source does not hold up a deletion by force; what it holds is released later, in sight', async () => {
   await createSchedule(sites, 'weekly', 'web1');
@@ -181,7 +181,7 @@ test('a silent source does not hold up a deletion by force; what it holds is rel
     stderr: '',
   });
   expect(await invariantsOf(sites)).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('the status is told from the catalog while Temporal is out of reach', async () => {
   await createSchedule(sites, 'hourly', 'web1', '--disabled', '--rpo', '1h');

@@ -24,7 +24,7 @@ let host: HostImages;
 beforeAll(async () => {
   sites = await startTwoSites();
   host = await createHostImages(sites, 'web1');
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();
@@ -182,7 +182,7 @@ test('a silent source does not hold up a deletion by force; what it holds is rel
     stderr: '',
   });
   expect(await invariantsOf(sites)).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('the status is told from the catalog while Temporal is out of reach', async () => {
   await createSchedule(sites, 'hourly', 'web1', '--disabled', '--rpo', '1h');

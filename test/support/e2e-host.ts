@@ -109,7 +109,7 @@ export async function until<T>(
   what: string,
   look: () => Promise<T>,
   ready: (found: T) => boolean,
-  timeoutMs = 120_000,
+  timeoutMs = 200_000,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {

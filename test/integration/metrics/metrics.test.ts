@@ -34,7 +34,7 @@ beforeAll(async () => {
     await writeConfig(sites.configPath[site], { ...config, metrics: { listen: address[site] } });
     await sites.supervisor.restart(`worker-${site}`);
   }
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await sites?.close();
@@ -115,7 +115,7 @@ test('a worker serves each documented metric of its role and no other, over a ru
       sampleValue(found, 'offsite_catalog_up') === 1 &&
       sampleValue(found, 'offsite_schedule_paused', nightly) === 0,
   );
-}, 120_000);
+}, 300_000);
 
 function expectDocumented(scrapes: readonly Scrape[]): void {
   const documented = documentedMetrics(ROOT);
