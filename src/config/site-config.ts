@@ -2,7 +2,6 @@
 import { z } from 'zod';
 import { IDENT, SITE_NAME } from '../contract/names.ts';
 import { FormatError } from '../lib/durations.ts';
-import { parseRate } from '../lib/sizes.ts';
 import { parseEndpoint } from './endpoint.ts';
 
 /** Turns a parser that throws {@link FormatError} into a check; the text itself is kept. */
@@ -77,14 +76,13 @@ export const siteConfigSchema = z.strictObject({
       listen: endpoint,
       advertise: reachableEndpoint.optional(),
       directory: filePath.optional(),
-      bandwidth: readable(text => parseRate(text)).optional(),
     })
     .optional(),
 });
 
 /**
  * One node of a site. Paths are absolute once loaded. `listen`, `advertise` and `endpoints` are `host:port`
- * (see `parseEndpoint`), `bandwidth` is a rate such as `50MiB/s` (see `parseRate`): both are checked already.
+ * (see `parseEndpoint`), checked already.
  */
 export type SiteConfig = z.output<typeof siteConfigSchema>;
 /** What may be written: as {@link SiteConfig}, where defaults may be left out. */
