@@ -191,8 +191,15 @@ function tellSilence(input: DiskTaskInput, openCount: number, sinceMs: number | 
   );
 }
 
-function tell({ plan, hostSnapshot }: DiskTaskInput, openCount: number, what: string): void {
+function tell({ host, plan, hostSnapshot }: DiskTaskInput, openCount: number, what: string): void {
   setCurrentDetails(
-    `**${plan.disk}** ${what}\n\n${plan.method} of \`${hostSnapshot}\`: ${plan.reason}. Receiver ${openCount}.`,
+    [
+      `**${host} ${plan.disk}** ${what}`,
+      '',
+      `- ${plan.method}: ${plan.reason}`,
+      `- host snapshot: \`${hostSnapshot}\``,
+      `- receiver: number ${openCount}`,
+      '- bytes, failures and the next attempt: under *Pending Activities*',
+    ].join('\n'),
   );
 }

@@ -104,7 +104,10 @@ class TaskRun {
       taskUuid: task.taskUuid,
       answer,
     });
-    this.#at('diskTasks', `brings ${disks.length} disks of \`${answer.target.hostSnapshot}\``);
+    this.#at(
+      'diskTasks',
+      `sends ${disks.length} ${disks.length === 1 ? 'disk' : 'disks'}: each is a workflow under *Relationships*`,
+    );
     await this.#runDisks(fence, answer.target, disks);
     return this.#publish(task, fence);
   }
@@ -273,8 +276,15 @@ class TaskRun {
 
   #tell(what: string): void {
     const { spec } = this.#input;
+    const disks = (this.#target?.disks ?? []).map(({ disk, method, reason }) => {
+      const state = this.#sealedBytes.has(disk) ? ', is whole' : '';
+      return `- ${disk}: ${method} (${reason})${state}`;
+    });
     const lines = [
-      `**${spec.name}** (${spec.host}, ${spec.sourceSite} to ${spec.replicaSite}): task ${this.#task?.generation ?? ''} ${what}`,
+      `**${spec.name}**, task ${this.#task?.generation ?? ''}, ${what}`,
+      '',
+      ...(this.#target === null ? [] : [`- host snapshot: \`${this.#target.hostSnapshot}\` of ${spec.host}`]),
+      ...disks,
       ...this.#warnings.map(warning => `- ⚠ ${warning}`),
     ];
     setCurrentDetails(lines.join('\n'));

@@ -1,26 +1,59 @@
 /** A schedule in a few lines of markdown, for the Web UI. */
-import type { ScheduleSettings, ScheduleStatus } from '../contract/schedule.ts';
+import type { ScheduleSettings, ScheduleStatus, TaskOutcome, TaskSummary } from '../contract/schedule.ts';
 
 export function scheduleDetails(status: ScheduleStatus): string {
-  const { spec, settings, lastTask, runningTask } = status;
+  const { spec, settings, lastTask } = status;
   const facts: [string, string | null][] = [
     ['now', status.note],
+    ['tries again', retryOf(status)],
+    ['running task', runningOf(status)],
     ['runs', rhythmOf(settings)],
+    ['limits', limitsOf(settings)],
     ['next run', time(status.nextRunAtMs)],
     ['not sooner', status.nextRunReason],
-    ['running task', runningTask === null ? null : `\`${runningTask.taskUuid}\``],
-    ['last task', lastTask === null ? null : `${lastTask.outcome} at ${time(lastTask.finishedAtMs)}`],
-    ['because', lastTask?.reason ?? null],
-    ['newest recovery point', time(status.newestPointAtMs)],
+    ['last task', lastTask === null ? null : endingOf(lastTask)],
+    ['newest recovery point', pointOf(status)],
     ['behind since', time(status.behindSinceMs)],
     ['skipped runs', skippedOf(status)],
+    ...(lastTask?.warnings ?? []).map((warning): [string, string] => ['⚠', warning]),
   ];
+  // Without the empty line it is no list.
   return [
-    `**${spec.name}** is ${status.state}: ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}`,
+    `**${spec.name}** is **${status.state}**: host ${spec.host}, from site ${spec.sourceSite} to site ${spec.replicaSite}`,
+    '',
     ...facts.filter(([, value]) => value !== null).map(([name, value]) => `- ${name}: ${value}`),
-    ...(lastTask?.warnings ?? []).map(warning => `- ⚠ ${warning}`),
+    '',
+    `At site ${spec.replicaSite}: \`offsite schedule show ${spec.name}\``,
   ].join('\n');
 }
+
+function retryOf({ retry, lastTask }: ScheduleStatus): string | null {
+  if (retry === undefined || retry === null) return null;
+  const at = retry.atMs === null ? 'now' : `at ${time(retry.atMs)}`;
+  return `${at} (attempt ${retry.attempt}), because: ${lastTask?.reason ?? 'the last task failed'}`;
+}
+
+const runningOf = ({ runningTask }: ScheduleStatus): string | null =>
+  runningTask === null
+    ? null
+    : `\`task/${runningTask.taskUuid}\`, under *Relationships*; what it waits for stands in its details and those of its disks`;
+
+const OUTCOMES: Readonly<Record<TaskOutcome, string>> = {
+  published: 'published a recovery point',
+  upToDate: 'found nothing newer',
+  waiting: 'found nothing to send yet',
+  paused: 'was paused',
+  stopped: 'was stopped',
+  superseded: 'was superseded',
+};
+
+function endingOf({ outcome, finishedAtMs, reason }: TaskSummary): string {
+  const words = outcome === null ? 'has not ended' : (OUTCOMES[outcome] ?? outcome);
+  return `${words}, ${time(finishedAtMs)}${reason === null ? '' : ` (${reason})`}`;
+}
+
+const pointOf = ({ newestPointAtMs }: ScheduleStatus): string =>
+  newestPointAtMs === null ? 'none yet' : `the state of ${time(newestPointAtMs)}`;
 
 /** Such as `30 2 * * *, not between 08:00-18:00 (Europe/Berlin)`. */
 function rhythmOf({ type, everyMs, cron, timeZone, notBetween }: ScheduleSettings): string {
@@ -29,7 +62,7 @@ function rhythmOf({ type, everyMs, cron, timeZone, notBetween }: ScheduleSetting
   const windows = hours === '' ? '' : `, not between ${hours}`;
   const isByClock = cron !== null || hours !== '';
   const times = cron === null ? type : `\`${cron}\``;
-  const rhythm = everyMs === null ? times : `every ${everyMs / 1000} s`;
+  const rhythm = everyMs === null ? times : `every ${span(everyMs)}`;
   return `${rhythm}${windows}${isByClock ? ` (${timeZone ?? 'UTC'})` : ''}`;
 }
 
@@ -39,5 +72,33 @@ function skippedOf({ skippedRuns, skippedReason }: ScheduleStatus): string | nul
   return skippedReason === null ? String(skippedRuns) : `${skippedRuns}; the last: ${skippedReason}`;
 }
 
+function limitsOf({ rpoMs, bandwidthBytesPerSecond: rate }: ScheduleSettings): string | null {
+  const limits = [
+    rpoMs === null ? null : `at most ${span(rpoMs)} behind`,
+    rate === null ? null : `at most ${rate} bytes/s`,
+  ].filter(limit => limit !== null);
+  return limits.length === 0 ? null : limits.join(', ');
+}
+
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1_000],
+] as const;
+
+/** `1h30m`, as it is written on the command line; rounded down to a second. */
+function span(spanMs: number): string {
+  let restMs = spanMs;
+  let text = '';
+  for (const [unit, unitMs] of UNITS) {
+    const count = Math.floor(restMs / unitMs);
+    if (count > 0) text += `${count}${unit}`;
+    restMs -= count * unitMs;
+  }
+  return text === '' ? `${spanMs} ms` : text;
+}
+
+/** `2026-11-24 02:00:00Z` */
 const time = (timeMs: number | null): string | null =>
-  timeMs === null ? null : new Date(timeMs).toISOString();
+  timeMs === null ? null : `${new Date(timeMs).toISOString().slice(0, 19).replace('T', ' ')}Z`;

@@ -130,9 +130,9 @@ function behindOf({ behindMs, rpoMs, rpoMet }: ScheduleJson): string | null {
 
 function taskText(task: TaskJson, step: string | null, nowMs: number): string {
   if (task.outcome !== null) {
-    return `${outcomeWords(task.outcome)}, ${renderTime(task.finishedAt, nowMs)}, ${task.taskUuid}`;
+    return `${outcomeWords(task.outcome)} at ${renderTime(task.finishedAt, nowMs)}: ${task.taskUuid}`;
   }
-  return `${step === null ? 'running' : stepWords(step, disksOf(task))}, ${task.taskUuid}`;
+  return `${step === null ? 'running' : stepWords(step, disksOf(task))} (${task.taskUuid})`;
 }
 
 /** The decision of a task that went well, else why it did not; left out where a retry says it already. */
