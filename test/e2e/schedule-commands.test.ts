@@ -11,7 +11,6 @@ import {
   type ListedPoint,
   showSchedule,
   until,
-  untilPublished,
 } from '../support/e2e-host.ts';
 import { filesUnder, invariantsOf, openTransfers, rowsOf } from '../support/e2e-look.ts';
 import { runCli, startTwoSites, type TwoSites } from '../support/two-sites.ts';
@@ -76,6 +75,8 @@ test('new rates reach a transfer, drain lets it end, release gives it up, purge 
   await moreBytes(sites, 3 * MIB);
   const fast = await bytesInSpan();
   expect(fast / slow, `${slow} bytes, then ${fast}`).toBeGreaterThan(2.5);
+  const again = await sites.cli('b', 'schedule', 'update', 'nightly', '--bandwidth', '10MiB/s');
+  expect(again).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^Nothing to change: /) });
 
   const pausing = await schedule<{ state: string }>('pause', 'nightly', '--drain');
   expect(pausing).toMatchObject({ state: 'pausing', note: 'pauses when the running task has ended' });
@@ -106,24 +107,24 @@ test('new rates reach a transfer, drain lets it end, release gives it up, purge 
   expect(await searchAttributes('nightly')).toMatchObject({ OffsiteState: 'paused' });
   expect(await invariantsOf(sites)).toEqual([]);
 
-  // A task that was stopped is tried again at once.
   await schedule('update', 'nightly', '--no-bandwidth', '--every', '2h');
   await schedule('resume', 'nightly');
-  await untilPublished(sites, 'nightly', second);
+  await schedule('run', 'nightly');
+  // The resume runs a task, and the request another one, which may have found nothing before anybody looks.
+  await until('the second point', points, listed => listed.some(({ point }) => point === second));
   const history = await schedule<Task[]>('history', 'nightly');
-  expect(history.map(({ generation, outcome, hostSnapshot }) => [generation, outcome, hostSnapshot])).toEqual(
-    [
-      [3, 'published', second],
-      [2, 'paused', second],
-      [1, 'published', first],
-    ],
-  );
-  expect(history.map(({ disks }) => disks.map(({ method }) => method))).toEqual([
+  const told = history.filter(({ outcome }) => outcome !== 'upToDate');
+  expect(told.map(({ outcome, hostSnapshot }) => [outcome, hostSnapshot])).toEqual([
+    ['published', second],
+    ['paused', second],
+    ['published', first],
+  ]);
+  expect(told.map(({ disks }) => disks.map(({ method }) => method))).toEqual([
     ['incremental', 'incremental'],
     ['incremental', 'incremental'],
     ['full', 'full'],
   ]);
-  expect(history.at(-1)?.bytesSent).toBeGreaterThanOrEqual(96 * MIB);
+  expect(told.at(-1)?.bytesSent).toBeGreaterThanOrEqual(96 * MIB);
   expect(await schedule<Task[]>('history', 'nightly', '--limit', '1')).toHaveLength(1);
 
   const { uuid } = await showSchedule(sites, 'nightly');
@@ -194,7 +195,7 @@ test('the status is told from the catalog while Temporal is out of reach', async
     /^! Temporal does not answer at 127\.0\.0\.1:1: .*; what follows is from the catalog\n/,
   );
   expect(stdout).toMatch(/^web1 +hourly +unreachable +- +- +1h not known/m);
-}, 60_000);
+}, 300_000);
 
 const tombstones = (uuid: string) =>
   rowsOf(
