@@ -35,7 +35,7 @@ export interface PendingStep {
   readonly activity: string;
   /** From 1. */
   readonly attempt: number;
-  /** Why the attempt before this one failed. */
+  /** Why the attempt before this one failed; null too once bytes flow again. */
   readonly lastFailure: { readonly code: string | null; readonly message: string } | null;
   /** Null while an attempt runs. */
   readonly nextAttemptAtMs: number | null;

@@ -35,7 +35,7 @@ export async function pendingSteps(
       ...place,
       activity: activity.activityType?.name ?? 'activity',
       attempt: activity.attempt ?? 1,
-      lastFailure: activity.lastFailure ? failureOf(activity.lastFailure) : null,
+      lastFailure: activity.lastFailure && !bytesFlow(activity) ? failureOf(activity.lastFailure) : null,
       nextAttemptAtMs: scheduled && dueAtMs > nowMs ? dueAtMs : null,
       waits: wait?.why ?? null,
       unserved: wait?.unserved ?? false,
@@ -96,7 +96,8 @@ async function waitOf(
 ): Promise<{ why: string; unserved: boolean } | null> {
   const queue = activity.activityOptions?.taskQueue?.name;
   if (waitedMs < WAIT_TOLD_MS || !queue) return null;
-  const polledAtMs = await lastPolled(queue);
+  // A worker whose slots are all taken does not ask for more; its control queue tells whether it lives.
+  const polledAtMs = await lastPolled(queue.replace(/\.transfer$/, '.control'));
   if (polledAtMs !== null && nowMs - polledAtMs <= POLLER_GONE_MS && queue.endsWith('.transfer')) {
     return { why: `waits for a slot ${placeOf(queue)}`, unserved: false };
   }
@@ -113,6 +114,19 @@ function silenceOf(queue: string, polledAtMs: number | null, dueAtMs: number, no
 function placeOf(queue: string): string {
   const parts = queue.split('.');
   return parts.length === 3 ? `on node ${parts[1]} of site ${parts[0]}` : `of site ${parts[0]}`;
+}
+
+/** Notes of a transfer that moves bytes: none, or the receiver's. */
+const FLOWING_NOTES: readonly (string | null)[] = [null, 'receives'];
+
+/** The attempt that runs has got on: what the one before failed of is mended. */
+function bytesFlow(activity: PendingActivity): boolean {
+  const { lastHeartbeatTime, lastStartedTime, state } = activity;
+  const transfer = transferOf(activity);
+  if (state === STATE_SCHEDULED || transfer === null || transfer.durableBytes === 0) return false;
+  // Details of a heartbeat outlive their attempt.
+  if ((toMs(lastHeartbeatTime) ?? 0) <= (toMs(lastStartedTime) ?? 0)) return false;
+  return FLOWING_NOTES.includes(transfer.note);
 }
 
 function transferOf(activity: PendingActivity): TransferProgress | null {

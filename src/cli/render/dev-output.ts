@@ -198,7 +198,7 @@ function nextText({ aPath, bPath, webUiUrl }: Sites, host: string | null): strin
           [['source', 'list'], aPath],
           [['source', 'locks'], aPath],
         ]);
-  const ready = host === null ? 'Both sites are ready; there is no host yet.' : 'Both sites stay up.';
+  const ready = host === null ? 'Both sites are ready.' : 'Both sites stay up.';
   return `
 ${ready} Ctrl-C stops everything; a second start goes on with the same data.
 Web UI: ${webUiUrl}

@@ -186,14 +186,22 @@ describe('looking', () => {
     expect(await orchestrator.progress(refOf('progress'))).toEqual({ task: null, step: null, pending: [] });
   });
 
-  it('shows why a step is tried again', async () => {
+  it('shows why a step is tried again, until bytes flow', async () => {
     await orchestrator.startSchedule(specOf('busy'), SETTINGS, { paused: false });
     await orchestrator.request(refOf('busy'), 'runNow');
-    const { pending } = await until(
+    const failed = await until(
       () => orchestrator.progress(refOf('busy')),
-      seen => seen.pending.some(({ attempt }) => attempt > 1),
+      seen => seen.pending.some(({ lastFailure }) => lastFailure !== null),
     );
-    expect(pending[0]?.lastFailure).toEqual({ code: 'DiskFull', message: 'the disk at site b is full' });
+    expect(failed.pending[0]?.lastFailure).toEqual({
+      code: 'DiskFull',
+      message: 'the disk at site b is full',
+    });
+    const mended = await until(
+      () => orchestrator.progress(refOf('busy')),
+      seen => seen.pending.some(({ transfer }) => transfer !== null),
+    );
+    expect(mended.pending).toMatchObject([{ attempt: 11, lastFailure: null }]);
   });
 
   it('shows a node without a worker', async () => {

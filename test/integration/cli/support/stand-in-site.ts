@@ -15,7 +15,7 @@ export interface StandInSite {
   stop(): Promise<void>;
 }
 
-/** Polls `<site>.replica`. The host `taken` cannot be registered, `busy` fails twice before it goes on. */
+/** Polls `<site>.replica`. The host `taken` cannot be registered, `busy` fails for a while before it goes on. */
 export async function startStandInSite(address: string, site: string): Promise<StandInSite> {
   const released = new Set<string>();
   const activities = {
@@ -27,7 +27,7 @@ export async function startStandInSite(address: string, site: string): Promise<S
     },
     async sendDisk(host: string): Promise<void> {
       const { info, heartbeat, sleep } = Context.current();
-      if (host === 'busy' && info.attempt <= 2) {
+      if (host === 'busy' && info.attempt <= 10) {
         throw ApplicationFailure.create({ type: 'DiskFull', message: 'the disk at site b is full' });
       }
       const progress: TransferProgress = {
