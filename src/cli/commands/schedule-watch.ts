@@ -113,9 +113,11 @@ function headline(json: ScheduleJson, nowMs: number | null): string {
   const parts = [
     `${json.name}: ${json.state}`,
     runs && json.step !== null ? stepWords(json.step, disksOf(task)) : null,
-    runs || task === null ? null : outcomeWords(task.outcome),
+    runs || task === null || task.outcome === json.state ? null : outcomeWords(task.outcome),
     nowMs === null || !json.behindMs ? null : `behind ${renderSpan(json.behindMs)}`,
-    runs || json.nextRunAt === null ? null : `next run ${nextRunText(json.nextRunAt, nowMs)}`,
+    runs || json.paused === true || json.nextRunAt === null
+      ? null
+      : `next run ${nextRunText(json.nextRunAt, nowMs)}`,
   ];
   return printable(parts.filter(part => part !== null).join(', '));
 }

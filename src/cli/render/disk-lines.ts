@@ -4,21 +4,24 @@ import type { TaskJson } from '../schedule-json.ts';
 import { shareOf } from './bar.ts';
 import type { ChangedLines } from './changed-lines.ts';
 import { printable } from './table.ts';
+import { emptyNote } from './task-bars.ts';
 
 /** A line each ten per cent: a log of a long transfer stays short. */
 const LINES_PER_DISK = 10;
 
 /** Tells each disk of the task that has moved on. */
 export function tellDisks(lines: ChangedLines, task: TaskJson | null): void {
-  for (const progress of task?.disks ?? []) {
-    const { disk, method, bytesSent, bytesTotal, note } = progress;
+  if (task === null) return;
+  for (const progress of task.disks) {
+    const { disk, method, bytesSent, bytesTotal } = progress;
+    const note = progress.note ?? emptyNote(task, progress);
     const share = shareOf(progress);
-    if (share === null && note === null && task?.outcome === null) continue;
+    if (share === null && note === null) continue;
     const said =
       share === null
-        ? (note ?? 'nothing to send')
+        ? (note ?? '')
         : `${formatSize(bytesSent)} of ${formatSize(bytesTotal)} (${Math.floor(share * 100)}%)`;
     const news = share === null ? said : String(Math.floor(share * LINES_PER_DISK));
-    lines.tell(`${task?.taskUuid} ${disk}`, `  ${disk}  ${method}  ${printable(said)}`, news);
+    lines.tell(`${task.taskUuid} ${disk}`, `  ${disk}  ${method}  ${printable(said)}`, news);
   }
 }

@@ -30,7 +30,7 @@ export function renderScheduleTable(
       json.state,
       renderSpan(json.ageMs),
       renderSpan(json.behindMs) + (json.rpoMet === false ? '!' : ''),
-      renderTime(json.nextRunAt, nowMs),
+      nextRunOf(json, nowMs) ?? '-',
       outcomeOf(json.lastTask),
       noteOf(json),
     ]),
@@ -49,8 +49,8 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     ['state', stateOf(json)],
     ['age', json.ageMs === null ? null : `${renderSpan(json.ageMs)} (of the newest recovery point)`],
     ['behind', behindOf(json)],
-    ['next run', json.nextRunAt === null ? null : renderTime(json.nextRunAt, nowMs)],
-    ['', json.nextRunAt === null ? null : json.nextRunReason],
+    ['next run', nextRunOf(json, nowMs)],
+    ['', json.nextRunAt === null || json.paused === true ? null : json.nextRunReason],
     ['skipped', skippedOf(json)],
     ...json.retries.map(retry => ['retries', retryText(retry)] as const),
     ...plainWaits(json).map(wait => ['waits', wait] as const),
@@ -67,13 +67,11 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
       { title: 'of', align: 'right' },
       { title: 'why' },
     ],
-    task.disks.map(({ disk, method, bytesSent, bytesTotal, reason }) => [
-      disk,
-      method,
-      formatSize(bytesSent),
-      formatSize(bytesTotal),
-      reason,
-    ]),
+    task.disks.map(({ disk, method, bytesSent, bytesTotal, reason }) => {
+      const isKnown = bytesTotal > 0 || task.outcome === 'published';
+      const sizes = isKnown ? [formatSize(bytesSent), formatSize(bytesTotal)] : ['-', '-'];
+      return [disk, method, ...sizes, reason];
+    }),
     '',
   );
   return `${facts}\n\n${disks}`;
@@ -91,6 +89,15 @@ export function retryText(retry: RetryJson, nextAt = true): string {
 /** What waits without being at fault: the rest is among the retries. */
 export const plainWaits = ({ waits, retries }: ScheduleJson): string[] =>
   waits.filter(wait => !retries.some(({ code, reason }) => code === 'NoWorker' && wait.endsWith(reason)));
+
+/** When the next run is due; while paused nothing is. */
+export function nextRunOf(
+  { nextRunAt, paused }: Pick<ScheduleJson, 'nextRunAt' | 'paused'>,
+  nowMs: number,
+): string | null {
+  if (paused === true) return 'after a resume';
+  return nextRunAt === null ? null : renderTime(nextRunAt, nowMs);
+}
 
 function stateOf({ state, note, unreachable }: ScheduleJson): string {
   const more = unreachable ?? note;

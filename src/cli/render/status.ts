@@ -1,7 +1,8 @@
 import { formatDuration } from '../../lib/durations.ts';
 import type { ScheduleStatusJson, SiteStatusJson } from '../status-json.ts';
+import { nextRunOf } from './schedule.ts';
 import { printable, renderTable } from './table.ts';
-import { renderSpan, renderTime } from './times.ts';
+import { renderSpan } from './times.ts';
 import { outcomeWords } from './words.ts';
 
 /** Every host of a replica site on one screen; what is wrong with the site stands first. */
@@ -25,7 +26,7 @@ export function renderStatus({ site, problems, schedules }: SiteStatusJson, nowM
       renderSpan(schedule.ageMs),
       renderSpan(schedule.behindMs),
       rpoText(schedule),
-      schedule.state === 'running' ? 'runs' : renderTime(schedule.nextRunAt, nowMs),
+      schedule.state === 'running' ? 'runs' : (nextRunOf(schedule, nowMs) ?? '-'),
       schedule.lastOutcome === null ? '-' : outcomeWords(schedule.lastOutcome),
       schedule.problems.join('; '),
     ]),

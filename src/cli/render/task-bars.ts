@@ -1,5 +1,6 @@
-import type { TaskJson } from '../schedule-json.ts';
+import type { DiskJson, TaskJson } from '../schedule-json.ts';
 import { RateMeter, renderDiskProgress } from './bar.ts';
+import { outcomeWords } from './words.ts';
 
 /** Draws a task's disks as bars; remembers what it saw, for the rates. */
 export class TaskBars {
@@ -13,7 +14,7 @@ export class TaskBars {
     this.#taskUuid = task.taskUuid;
     const disks = task.disks.map(disk => ({
       ...disk,
-      note: task.outcome !== null && disk.bytesTotal === 0 ? 'nothing to send' : disk.note,
+      note: disk.note ?? emptyNote(task, disk),
       bytesPerSecond: task.outcome === null ? this.#meterOf(disk.disk).add(nowMs, disk.bytesSent) : null,
     }));
     return renderDiskProgress(disks, columns);
@@ -24,4 +25,10 @@ export class TaskBars {
     this.#meters.set(disk, meter);
     return meter;
   }
+}
+
+/** What stands in the place of bytes where there are none: a task that was cut short does not know them. */
+export function emptyNote(task: TaskJson, { bytesTotal }: DiskJson): string | null {
+  if (task.outcome === null || bytesTotal > 0) return null;
+  return task.outcome === 'published' ? 'nothing to send' : outcomeWords(task.outcome);
 }

@@ -65,6 +65,11 @@ describe('the details in the Web UI', () => {
     expect(details).toContain('- running task: `task/t2`');
   });
 
+  it('tell a paused schedule how it goes on', () => {
+    const details = scheduleDetails({ ...status, state: 'paused', paused: true, retry: null });
+    expect(details).toContain('- next run: after `offsite schedule resume nightly`\n');
+  });
+
   it('show what stands in settings that nobody has looked at', () => {
     const settings = { ...status.settings, everyMs: null, cron: '* *', timeZone: 'x' };
     expect(scheduleDetails({ ...status, settings })).toContain('- runs: `* *` (x)');
