@@ -90,7 +90,7 @@ describe('the status of a site', () => {
     expect(renderStatus(status, NOW_MS)).toBe(
       [
         'HOST  SCHEDULE  STATE    AGE  BEHIND  RPO     NEXT RUN                      LAST OUTCOME  PROBLEM',
-        'db1   db1       paused    2h      0s  1h met  -                             -',
+        'db1   db1       paused    2h      0s  1h met  after a resume                -',
         'web1  web1      waiting   2h      0s  1h met  2026-11-24 13:00:00Z (in 1h)  -',
         '2 schedules, none with a problem.',
       ].join('\n'),
