@@ -45,18 +45,23 @@ export async function pendingSteps(
   return steps;
 }
 
+/** Why a workflow whose own code has failed gives no answer; null when it has not. */
+export function brokenReason({ raw, workflowId }: WorkflowExecutionDescription): string | null {
+  if ((raw.pendingWorkflowTask?.attempt ?? 1) <= 1) return null;
+  return `the workflow ${workflowId} cannot go on; its history in the Web UI says why`;
+}
+
 /** A workflow whose own code fails again and again shows as a step too. */
 function brokenWorkflow(
   description: WorkflowExecutionDescription,
   place: Pick<PendingStep, 'level' | 'disk'>,
 ): PendingStep | null {
-  const attempt = description.raw.pendingWorkflowTask?.attempt ?? 1;
-  if (attempt <= 1) return null;
-  const message = `the workflow ${description.workflowId} cannot go on; its history in the Web UI says why`;
+  const message = brokenReason(description);
+  if (message === null) return null;
   return {
     ...place,
     activity: description.type,
-    attempt,
+    attempt: description.raw.pendingWorkflowTask?.attempt ?? 1,
     lastFailure: { code: 'WorkflowTaskFailed', message },
     nextAttemptAtMs: null,
     waits: null,

@@ -10,7 +10,7 @@ import { QUERIES, type ScheduleSpec, type ScheduleStatus } from '../contract/sch
 import { OffsiteError } from '../domain/errors.ts';
 import { ScheduleUnknownError, TemporalUnreachableError } from './errors.ts';
 import type { ScheduleRef, ScheduleView } from './orchestrator.ts';
-import { failureOf } from './pending-steps.ts';
+import { brokenReason, failureOf } from './pending-steps.ts';
 import { lastPolledAt } from './schedule-progress.ts';
 import { MEMO_SPEC } from './schedule-start.ts';
 import { grpcFault, isDeadline, type TemporalLink } from './temporal-link.ts';
@@ -37,7 +37,8 @@ export async function queryStatus(
     if (error instanceof OffsiteError) throw error;
     if (error instanceof WorkflowNotFoundError) throw new ScheduleUnknownError(ref.replicaSite, ref.name);
     const spec = (description.memo?.[MEMO_SPEC] as ScheduleSpec | undefined) ?? null;
-    return { reachable: false, ref, reason: await silenceOf(link, ref, error), spec };
+    const reason = brokenReason(description) ?? (await silenceOf(link, ref, error));
+    return { reachable: false, ref, reason, spec };
   }
 }
 
