@@ -12,7 +12,7 @@ const mayImport = {
   images: ['contract', 'domain', 'lib'],
   transfer: ['contract', 'domain', 'lib'],
   capture: ['contract', 'domain', 'lib'],
-  orchestration: ['contract', 'domain', 'lib', 'workflows'],
+  orchestration: ['contract', 'domain', 'lib'],
   config: ['contract', 'domain', 'lib'],
   sites: [
     'contract',
