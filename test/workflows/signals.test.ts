@@ -67,6 +67,8 @@ describe('in every step of a task', { timeout: 240_000 }, () => {
       await sites.untilStatus({ state: 'paused', runningTask: null, note: null });
       expect(count('createEmptyTask'), step).toBe(tasks);
       await twice('resume');
+      // What was held may have published already: the row of the resume is waited for by itself.
+      await until('the row', async () => (sites.rowPaused ? null : true));
       await published(sites.snapshots);
     }
     const pauses = sites.callsOf('recordPaused').map(({ input }) => input.paused);
