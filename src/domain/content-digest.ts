@@ -3,6 +3,8 @@ import { type ExtentMap, mapDigestHeader } from './extent-map.ts';
 
 export const BLOCK_BYTES = 1024 * 1024;
 export const DIGEST_BYTES = 16;
+/** A block's number (u64, little-endian) and its digest, as hashed and as stored. */
+export const BLOCK_ENTRY_BYTES = 8 + DIGEST_BYTES;
 
 /** A 128-bit hash; `digest` may be called once. */
 export interface Hasher {
@@ -30,7 +32,7 @@ export function mapDigest(map: ExtentMap, createHasher: CreateHasher): Uint8Arra
  * compression and resume leave no trace in it.
  */
 export class ContentDigester {
-  readonly blocks: BlockDigest[] = [];
+  readonly #blocks = new BlockEntries();
   readonly #createHasher: CreateHasher;
   readonly #mapDigest: Uint8Array;
   readonly #runs: Iterator<{ offset: number; length: number }>;
@@ -72,13 +74,13 @@ export class ContentDigester {
     this.#endBlock();
     const hasher = this.#createHasher();
     hasher.update(this.#mapDigest);
-    for (const { block, digest } of this.blocks) {
-      const index = new Uint8Array(8);
-      new DataView(index.buffer).setBigUint64(0, BigInt(block), true);
-      hasher.update(index);
-      hasher.update(digest);
-    }
+    hasher.update(this.#blocks.bytes);
     return hasher.digest();
+  }
+
+  /** {@link BLOCK_ENTRY_BYTES} for each block with data, in rising order; whole after `finish`. */
+  get entries(): Uint8Array {
+    return this.#blocks.bytes;
   }
 
   #startBlock(block: number): void {
@@ -88,13 +90,35 @@ export class ContentDigester {
   }
 
   #endBlock(): void {
-    if (this.#hasher !== null) this.blocks.push({ block: this.#block, digest: this.#hasher.digest() });
+    if (this.#hasher !== null) this.#blocks.push(this.#block, this.#hasher.digest());
     this.#hasher = null;
   }
 
   #nextRun(): { offset: number; length: number } | null {
     const next = this.#runs.next();
     return next.done ? null : next.value;
+  }
+}
+
+/** Grows by doubling. Packed, because a disk of some TiB has millions of blocks. */
+class BlockEntries {
+  #buffer = new Uint8Array(64 * BLOCK_ENTRY_BYTES);
+  #length = 0;
+
+  get bytes(): Uint8Array {
+    return this.#buffer.subarray(0, this.#length);
+  }
+
+  push(block: number, digest: Uint8Array): void {
+    if (this.#length === this.#buffer.length) {
+      const grown = new Uint8Array(this.#buffer.length * 2);
+      grown.set(this.#buffer);
+      this.#buffer = grown;
+    }
+    const { buffer, byteOffset } = this.#buffer;
+    new DataView(buffer, byteOffset).setBigUint64(this.#length, BigInt(block), true);
+    this.#buffer.set(digest, this.#length + 8);
+    this.#length += BLOCK_ENTRY_BYTES;
   }
 }
 

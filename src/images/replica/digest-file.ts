@@ -1,5 +1,5 @@
 /** The digest file beside a sealed layer: what its content was when both sites agreed. docs/formats/replica-files.md. */
-import { BLOCK_BYTES, type BlockDigest, DIGEST_BYTES } from '../../domain/content-digest.ts';
+import { BLOCK_BYTES, BLOCK_ENTRY_BYTES, type BlockDigest } from '../../domain/content-digest.ts';
 import type { MapShape } from '../../domain/extent-map.ts';
 import { openOrNull, readFully, readOrNull, statOrNull, storeFile } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
@@ -8,7 +8,6 @@ import { CHECKSUM_BYTES, isSealed, seal } from './record.ts';
 const MAGIC = 'OFFSDIG\0';
 const VERSION = 1;
 const HEADER_BYTES = 80;
-const ENTRY_BYTES = 8 + DIGEST_BYTES;
 /** Bounds what a hostile file can cost: 1 GiB, enough for 44 TiB of data in one layer. */
 const MAX_DIGEST_FILE_BYTES = 1024 * 1024 * 1024;
 const MISSING = 'the digest file is missing';
@@ -29,18 +28,21 @@ export interface LayerDigests extends LayerDigestsHead {
   blocks(): Iterable<BlockDigest>;
 }
 
-/** Writes the file in place and fsyncs it; the directory is the caller's to sync. */
+/**
+ * Writes the file in place and fsyncs it; the directory is the caller's to sync.
+ * @param entries {@link BLOCK_ENTRY_BYTES} for each block, in rising order
+ */
 export async function storeDigestFile(
   path: string,
   head: LayerDigestsHead,
-  blocks: readonly BlockDigest[],
+  entries: Uint8Array,
 ): Promise<void> {
-  await storeFile(path, encodeDigestFile(head, blocks));
+  await storeFile(path, encodeDigestFile(head, entries));
 }
 
 /** @see docs/formats/replica-files.md */
-export function encodeDigestFile(head: LayerDigestsHead, blocks: readonly BlockDigest[]): Buffer {
-  const bytes = Buffer.alloc(HEADER_BYTES + blocks.length * ENTRY_BYTES + CHECKSUM_BYTES);
+export function encodeDigestFile(head: LayerDigestsHead, entries: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(HEADER_BYTES + entries.length + CHECKSUM_BYTES);
   bytes.write(MAGIC, 0, 'latin1');
   bytes.writeUInt32LE(VERSION, 8);
   bytes.writeUInt32LE(head.clusterSizeBytes, 12);
@@ -48,13 +50,8 @@ export function encodeDigestFile(head: LayerDigestsHead, blocks: readonly BlockD
   bytes.writeBigUInt64LE(BigInt(head.dataBytes), 24);
   bytes.set(head.mapDigest, 32);
   bytes.set(head.contentDigest, 48);
-  bytes.writeBigUInt64LE(BigInt(blocks.length), 64);
-  let at = HEADER_BYTES;
-  for (const { block, digest } of blocks) {
-    bytes.writeBigUInt64LE(BigInt(block), at);
-    bytes.set(digest, at + 8);
-    at += ENTRY_BYTES;
-  }
+  bytes.writeBigUInt64LE(BigInt(entries.length / BLOCK_ENTRY_BYTES), 64);
+  bytes.set(entries, HEADER_BYTES);
   return seal(bytes);
 }
 
@@ -110,7 +107,7 @@ function decodeHead(
   const version = bytes.readUInt32LE(8);
   if (version !== VERSION) throw new ReplicaFileError(path, `digest file of unknown version ${version}`);
   const blockCount = Number(bytes.readBigUInt64LE(64));
-  if (fileSizeBytes !== HEADER_BYTES + blockCount * ENTRY_BYTES + CHECKSUM_BYTES) {
+  if (fileSizeBytes !== HEADER_BYTES + blockCount * BLOCK_ENTRY_BYTES + CHECKSUM_BYTES) {
     throw new ReplicaFileError(path, `the digest file does not hold its ${blockCount} blocks`);
   }
   return {
@@ -138,10 +135,10 @@ function checkBlocks(path: string, bytes: Buffer, blockCount: number, blockLimit
 
 function* decodeBlocks(bytes: Buffer, blockCount: number): Generator<BlockDigest, undefined> {
   for (let index = 0; index < blockCount; index += 1) {
-    const at = HEADER_BYTES + index * ENTRY_BYTES;
+    const at = HEADER_BYTES + index * BLOCK_ENTRY_BYTES;
     yield {
       block: Number(bytes.readBigUInt64LE(at)),
-      digest: bytes.subarray(at + 8, at + ENTRY_BYTES),
+      digest: bytes.subarray(at + 8, at + BLOCK_ENTRY_BYTES),
     };
   }
 }

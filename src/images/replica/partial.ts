@@ -230,7 +230,7 @@ class OpenReplica implements PartialReplica {
       await this.#flush();
       const { virtualSizeBytes, clusterSizeBytes, dataBytes } = layout.map;
       const head = { virtualSizeBytes, clusterSizeBytes, dataBytes, mapDigest, contentDigest };
-      await storeDigestFile(paths.digests, head, digester.blocks);
+      await storeDigestFile(paths.digests, head, digester.entries);
       await syncDirectory(paths.directory);
       this.#step('digests-stored');
       this.#contentDigest = contentDigest;

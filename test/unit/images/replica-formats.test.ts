@@ -45,7 +45,7 @@ it('the digest file is as documented', () => {
     mapDigest,
     contentDigest: Buffer.alloc(16, 0xcc),
   };
-  const bytes = encodeDigestFile(head, [{ block: 0, digest: Buffer.alloc(16, 0xdd) }]);
+  const bytes = encodeDigestFile(head, Buffer.concat([Buffer.alloc(8), Buffer.alloc(16, 0xdd)]));
   expect(hexOf(bytes, 0, bytes.length - 16)).toBe(
     [
       '4f46465344494700',
