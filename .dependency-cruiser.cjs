@@ -5,7 +5,7 @@
 const mayImport = {
   contract: [],
   domain: ['contract'],
-  lib: [],
+  lib: ['domain'],
   workflows: ['contract', 'domain'],
   activities: ['contract', 'domain', 'lib'],
   catalog: ['contract', 'domain', 'lib'],

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import knex, { type Knex } from 'knex';
 import pg from 'pg';
+import { afterEffect, beforeEffect, type FaultPoint } from '../lib/fault-points.ts';
 import { CatalogError, isTransient, toCatalogError } from './errors.ts';
 import { MIGRATIONS } from './migrations/index.ts';
 
@@ -100,7 +101,7 @@ export function openDatabase({ url, poolMax = 10, silentMs = SILENT_MS }: Databa
  */
 export async function migrate(db: Database): Promise<readonly string[]> {
   try {
-    return await db.transaction(async trx => {
+    return await committing(db, 'catalog.commit.migrate', async trx => {
       await trx.raw('select pg_advisory_xact_lock(?, 0)', [ADVISORY.migrations]);
       const [, ran]: [number, string[]] = await trx.migrate.latest({
         tableName: MIGRATIONS_TABLE,
@@ -126,11 +127,38 @@ export async function migrate(db: Database): Promise<readonly string[]> {
 
 const TRANSACTION_ATTEMPTS = 5;
 
-/** Runs `work` in one transaction; again when PostgreSQL undid it because of another one at the same time. */
-export async function inTransaction<T>(db: Database, work: (trx: Transaction) => Promise<T>): Promise<T> {
+/** Reads in one transaction, so that all that is read belongs together. */
+export function inReadTransaction<T>(db: Database, work: (trx: Transaction) => Promise<T>): Promise<T> {
+  return db.transaction(work, { readOnly: true });
+}
+
+/** Runs `work` and commits it, between the fault points of the commit. */
+async function committing<T>(
+  db: Database,
+  point: FaultPoint,
+  work: (trx: Transaction) => Promise<T>,
+): Promise<T> {
+  const result = await db.transaction(async trx => {
+    const worked = await work(trx);
+    await beforeEffect(point);
+    return worked;
+  });
+  await afterEffect(point);
+  return result;
+}
+
+/**
+ * Runs `work` in one transaction; again when PostgreSQL undid it because of another one at the same time.
+ * @param point names the commit
+ */
+export async function inTransaction<T>(
+  db: Database,
+  point: FaultPoint,
+  work: (trx: Transaction) => Promise<T>,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await db.transaction(work);
+      return await committing(db, point, work);
     } catch (error) {
       if (!isTransient(error) || attempt === TRANSACTION_ATTEMPTS) throw toCatalogError(error);
     }

@@ -1,4 +1,5 @@
 /** A worker process proves that it lives by an advisory lock that PostgreSQL drops with its connection. */
+import { effect } from '../lib/fault-points.ts';
 import { ADVISORY } from './database.ts';
 import { CatalogError, toCatalogError } from './errors.ts';
 import { keepConnection } from './kept-connection.ts';
@@ -30,10 +31,12 @@ export async function holdInstance(url: string): Promise<HeldInstance> {
           );
           instance = next.rows[0]?.value ?? null;
         }
-        const lock = await client.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
-          ADVISORY.instances,
-          instance,
-        ]);
+        const lock = await effect('source.lease.takeInstance', () =>
+          client.query<{ taken: boolean }>('select pg_try_advisory_lock($1, $2) as taken', [
+            ADVISORY.instances,
+            instance,
+          ]),
+        );
         // The server may not have noticed yet that the connection before is gone.
         if (!lock.rows[0]?.taken) throw new CatalogError(`worker instance ${instance} is still held`);
         held = true;

@@ -1,4 +1,5 @@
 /** The certificates that a site knows: its own nodes', and those of the receivers that it has pinned. */
+import { effect } from '../lib/fault-points.ts';
 import { type Database, guarded } from './database.ts';
 
 export interface NodeRegistry {
@@ -13,24 +14,31 @@ export interface NodeRegistry {
 export function createNodeRegistry(db: Database): NodeRegistry {
   return guarded<NodeRegistry>({
     async register({ node, fingerprint }) {
-      await db('nodes')
-        .insert({ name: node, fingerprint })
-        .onConflict('name')
-        .merge({ fingerprint, registered_at: db.fn.now() });
+      await effect('catalog.commit.registerNode', () =>
+        db('nodes')
+          .insert({ name: node, fingerprint })
+          .onConflict('name')
+          .merge({ fingerprint, registered_at: db.fn.now() }),
+      );
     },
 
     async pinReceiver({ replicaSite, endpoint, fingerprint }) {
       const key = { replica_site: replicaSite, endpoint };
-      await db('pinned_receivers')
-        .insert({ ...key, fingerprint })
-        .onConflict(['replica_site', 'endpoint'])
-        .ignore();
+      await effect('source.commit.pinReceiver', () =>
+        db('pinned_receivers')
+          .insert({ ...key, fingerprint })
+          .onConflict(['replica_site', 'endpoint'])
+          .ignore(),
+      );
       const pinned = await db('pinned_receivers').where(key).first<{ fingerprint: string }>('fingerprint');
       return pinned.fingerprint;
     },
 
     async unpinReceiver({ replicaSite, endpoint }) {
-      return (await db('pinned_receivers').where({ replica_site: replicaSite, endpoint }).delete()) > 0;
+      const count = await effect('source.commit.unpinReceiver', () =>
+        db('pinned_receivers').where({ replica_site: replicaSite, endpoint }).delete(),
+      );
+      return count > 0;
     },
   });
 }

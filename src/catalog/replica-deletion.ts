@@ -21,7 +21,7 @@ export function createDeletionRows(db: Database) {
   return {
     /** Nothing of the schedule acts any more: tombstone, closed sessions, the running task stopped. Idempotent. */
     beginDelete: ({ scheduleUuid, request }: DeleteInput): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.beginDelete', async trx => {
         const schedule = await lockSchedule(trx, scheduleUuid);
         if (schedule !== null && schedule.deleted_at === null) {
           await trx('remote_backup_schedules')
@@ -43,7 +43,7 @@ export function createDeletionRows(db: Database) {
      * @throws {SnapshotLockedError} when a recovery point that is to be purged is locked; nothing has gone then
      */
     filesToDrop: (input: DeleteInput): Promise<readonly string[]> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.filesToDrop', async trx => {
         const schedule = await lockSchedule(trx, input.scheduleUuid);
         if (schedule === null || schedule.deleted_at !== null) return [];
         assertDeleting(schedule);
@@ -54,7 +54,7 @@ export function createDeletionRows(db: Database) {
 
     /** After the files are gone: drops the rows, and frees the name and the (host, source). */
     finishDelete: ({ scheduleUuid }: DeleteInput): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.finishDelete', async trx => {
         const schedule = await lockSchedule(trx, scheduleUuid);
         if (schedule === null || schedule.deleted_at !== null) return;
         assertDeleting(schedule);

@@ -23,7 +23,7 @@ export function createGivingUpRows(db: Database) {
       scheduleUuid: string;
       revision: number;
     }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.beginGivingUp', async trx => {
         const schedule = await lockPaused(trx, input);
         const givenUp = await endTasks(trx, schedule);
         return { paths: await dropUnpublished(trx, schedule.uuid), givenUp };
@@ -34,7 +34,7 @@ export function createGivingUpRows(db: Database) {
      * @throws {SupersededError} unless the schedule is paused under this revision: a later task's rows stay
      */
     finishGivingUp: (input: { scheduleUuid: string; revision: number }): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.finishGivingUp', async trx => {
         const { scheduleUuid } = input;
         const schedule = await lockPaused(trx, input);
         await lockHost(trx, schedule.host);

@@ -2,7 +2,7 @@
 import { UUID } from '../contract/names.ts';
 import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
 import type { Cursor } from '../contract/sync.ts';
-import { type Database, guarded, inTransaction } from './database.ts';
+import { type Database, guarded, inReadTransaction } from './database.ts';
 import { readSummary, type ScheduleRow, type TaskRow } from './replica-rows.ts';
 
 /** One file of a disk's chain. */
@@ -78,7 +78,7 @@ export function createReplicaInventory(db: Database) {
 
     /** All schedules that are not deleted, by name, each with the newest of its tasks that has ended. */
     listSchedules: (): Promise<readonly ListedSchedule[]> =>
-      inTransaction(db, async trx => {
+      inReadTransaction(db, async trx => {
         const rows = await trx('remote_backup_schedules as s')
           .leftJoin('host_snapshots as hs', 'hs.id', 's.cursor_snapshot_id')
           .whereNull('s.deleted_at')
@@ -105,7 +105,7 @@ export function createReplicaInventory(db: Database) {
       name: string,
       taskCount = 10,
     ): Promise<(ReplicaSchedule & { tasks: readonly TaskSummary[] }) | null> =>
-      inTransaction(db, async trx => {
+      inReadTransaction(db, async trx => {
         const row = await trx<ScheduleRow>('remote_backup_schedules')
           .where({ name })
           .whereNull('deleted_at')

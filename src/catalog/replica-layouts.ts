@@ -57,7 +57,7 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
      * @throws {PlanBrokenError} when this disk task has another map already, or the map's disk another size
      */
     adoptLayout: (input: AdoptLayoutInput): Promise<ReplicaLayout> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.adoptLayout', async trx => {
         assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
         const diskTask = await locate(trx, input.diskTaskUuid);
         const base = await findStorage(trx, diskTask.base_storage_id);
@@ -104,7 +104,7 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
       path: string;
       file: SealedFile;
     }): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.markSealed', async trx => {
         const diskTask = await findDiskTask(trx, input.diskTaskUuid);
         await lockRunningTask(trx, input.fence, diskTask.task_uuid);
         if (diskTask.plan !== input.fence.plan) {
@@ -135,7 +135,7 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
      * @throws {SupersededError} unless the session's epoch is that one and open
      */
     rejectLayout: (input: { diskTaskUuid: string; epoch: Epoch }): Promise<string | null> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.rejectLayout', async trx => {
         assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
         const { storage_id: id, uuid } = await locate(trx, input.diskTaskUuid);
         await trx('snapshot_storages').where({ id }).forNoKeyUpdate().first();

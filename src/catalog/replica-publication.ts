@@ -25,7 +25,7 @@ export function createPublicationRows(db: Database) {
      * @throws {SupersededError} when the cursor no longer stands where the task began
      */
     finishTask: (input: { fence: Fence; taskUuid: string }): Promise<TaskSummary> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.finishTask', async trx => {
         const done = await trx<TaskRow>('remote_backup_tasks')
           .where({ uuid: input.taskUuid, outcome: 'published' })
           .first();

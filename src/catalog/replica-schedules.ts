@@ -1,7 +1,9 @@
 /** A replica's schedules: registered, paused, due. */
+
 import type { ScheduleRecord } from '../contract/replica-activities.ts';
 import type { RecordedPause, ScheduleSettings, ScheduleSpec } from '../contract/schedule.ts';
 import { ScheduleDeletedError } from '../domain/errors.ts';
+import type { FaultPoint } from '../lib/fault-points.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, ScheduleConflictError } from './errors.ts';
 import { isTombstoned } from './fence-rows.ts';
@@ -19,7 +21,7 @@ export function createScheduleRows(db: Database, site: string) {
       settings: ScheduleSettings;
       paused: boolean;
     }): Promise<ScheduleRecord> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.registerSchedule', async trx => {
         const { spec, settings, paused } = input;
         if (spec.replicaSite !== site) {
           throw new CatalogInputError(`schedule ${spec.name} is for site ${spec.replicaSite}, not ${site}`);
@@ -55,7 +57,7 @@ export function createScheduleRows(db: Database, site: string) {
       /** That of the settings; undefined from versions before. */
       revision?: number | undefined;
     }): Promise<{ nextRunAtMs: number }> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.storeNextRun', async trx => {
         const row = await lockLiveSchedule(trx, input.scheduleUuid);
         if (row.revision > (input.revision ?? row.revision)) return { nextRunAtMs: input.nextRunAtMs };
         const storedMs = row.next_run_at?.getTime() ?? null;
@@ -78,7 +80,7 @@ export function createScheduleRows(db: Database, site: string) {
      */
     recordPaused: (input: { scheduleUuid: string; revision: number } & RecordedPause): Promise<boolean> => {
       const { paused, draining, releasing } = input;
-      return write(db, input, { paused, draining, releasing });
+      return write(db, 'replica.commit.recordPaused', input, { paused, draining, releasing });
     },
 
     /** Writes the settings, as {@link recordPaused}. With `replan` the next run is forgotten. */
@@ -89,7 +91,7 @@ export function createScheduleRows(db: Database, site: string) {
       replan: boolean;
     }): Promise<void> {
       const settings = JSON.stringify(input.settings);
-      await write(db, input, {
+      await write(db, 'replica.commit.recordSettings', input, {
         settings,
         ...(input.replan ? { next_run_at: null, next_run_after: null } : {}),
       });
@@ -100,10 +102,11 @@ export function createScheduleRows(db: Database, site: string) {
 /** A late retry of an older write must not undo a newer one. */
 function write(
   db: Database,
+  point: FaultPoint,
   { scheduleUuid, revision }: { scheduleUuid: string; revision: number },
   change: object,
 ): Promise<boolean> {
-  return inTransaction(db, async trx => {
+  return inTransaction(db, point, async trx => {
     const row = await lockLiveSchedule(trx, scheduleUuid);
     if (row.revision > revision) return false;
     await trx('remote_backup_schedules')

@@ -47,7 +47,7 @@ export function createSessionRows(db: Database) {
       epoch: Epoch;
       senderFingerprint: string;
     }): Promise<readonly string[]> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.openSession', async trx => {
         const { fence, diskTaskUuid, epoch } = input;
         const schedule = await lockLiveSchedule(trx, fence.scheduleUuid);
         const diskTask = await findDiskTask(trx, diskTaskUuid);
@@ -85,7 +85,7 @@ export function createSessionRows(db: Database) {
 
     /** No hello of the schedule is admitted any more. @returns the disk tasks whose connections are to be cut */
     closeSessions: (scheduleUuid: string): Promise<readonly string[]> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.closeSessions', async trx => {
         await closeSessionsOf(trx, 't.schedule_uuid = ?', scheduleUuid);
         // The closed ones too: a caller that died between closing and cutting asks again.
         const rows = await newestSessions(trx, scheduleUuid);
@@ -112,7 +112,7 @@ export function createSessionRows(db: Database) {
       contentDigest: string;
       sentBytes?: number;
     }): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.markReceived', async trx => {
         const { diskTaskUuid, epoch, totalBytes, contentDigest } = input;
         const session = await lockSession(trx, diskTaskUuid);
         const isDone = session?.received?.contentDigest === contentDigest;

@@ -31,7 +31,7 @@ export function createSyncRows(db: Database) {
      * @throws {PlanBrokenError} when a base is not published here
      */
     recordSyncInfo: (input: RecordSyncInput): Promise<readonly DiskTask[]> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.recordSyncInfo', async trx => {
         const schedule = await lockLiveSchedule(trx, input.fence.scheduleUuid);
         const task = await lockRunningTask(trx, input.fence, input.taskUuid);
         const { target } = input.answer;

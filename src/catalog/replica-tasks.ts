@@ -30,7 +30,7 @@ export function createTaskRows(db: Database) {
      * ends as superseded. Two callers at once get the same task: the schedule's row is locked.
      */
     createEmptyTask: (input: { scheduleUuid: string; taskUuid: string }): Promise<CatalogTask> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.createEmptyTask', async trx => {
         const schedule = await lockLiveSchedule(trx, input.scheduleUuid);
         const known = await trx<TaskRow>('remote_backup_tasks').where({ uuid: input.taskUuid }).first();
         if (known === undefined) return toEmptyTask(await insertTask(trx, schedule, input.taskUuid));
@@ -42,7 +42,7 @@ export function createTaskRows(db: Database) {
 
     /** The plan after `fence.plan`; asked again from the same plan it gives the same. */
     raisePlan: (input: { fence: Fence; taskUuid: string; reason: string }): Promise<number> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.raisePlan', async trx => {
         const plan = input.fence.plan + 1;
         const task = await lockTask(trx, input.fence, input.taskUuid);
         // A repeated call meets its own, already raised pair, which is not smaller.
@@ -67,7 +67,7 @@ export function createTaskRows(db: Database) {
       outcome: Exclude<TaskOutcome, 'published'>;
       reason: string | null;
     }): Promise<TaskSummary> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'replica.commit.endTask', async trx => {
         const schedule = await lockSchedule(trx, input.fence.scheduleUuid);
         const task = await lockTask(trx, input.fence, input.taskUuid);
         if (task.outcome !== null) return readSummary(trx, task);

@@ -55,7 +55,7 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
       decide: (context: AnswerContext) => Promise<SyncAnswer>,
     ): Promise<SyncAnswer> =>
       answering(() =>
-        inTransaction(db, async trx => {
+        inTransaction(db, 'source.commit.querySyncInfo', async trx => {
           assertLockType(query.fence.scheduleUuid, query.lockType);
           await checkFence(trx, query.fence);
           const stored = await storedAnswer(trx, query);
@@ -79,7 +79,7 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
       lockType: string;
       keepTaskUuids: readonly string[];
     }): Promise<number> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.releaseOtherLocks', async trx => {
         assertLockType(input.fence.scheduleUuid, input.lockType);
         await checkFence(trx, input.fence);
         return trx('host_snapshot_locks')
@@ -93,7 +93,7 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
 
     /** After the tombstone: releases every lock of the type and the subscription. @returns how many locks */
     releaseAll: (input: { scheduleUuid: string; lockType: string }): Promise<number> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.releaseAll', async trx => {
         assertLockType(input.scheduleUuid, input.lockType);
         if (!(await isTombstoned(trx, input.scheduleUuid))) {
           throw new CatalogInputError(`schedule ${input.scheduleUuid} has no tombstone; its locks stay`);

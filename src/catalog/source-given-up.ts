@@ -19,7 +19,7 @@ export function createGivenUpRows(db: Database) {
      * late steps locks anything again. @returns how many
      */
     releaseGivenUp: ({ fence, lockType, keepGeneration, keepTaskUuids }: GivenUp): Promise<number> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.releaseGivenUp', async trx => {
         assertLockType(fence.scheduleUuid, lockType);
         await checkFence(trx, fence);
         // The answers are the record of what each task holds.
@@ -36,7 +36,7 @@ export function createGivenUpRows(db: Database) {
 
     /** Notes a new rate for a task's senders; the highest revision counts. Rates of other tasks are forgotten. */
     setTaskRate: (rate: TaskRate): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.setTaskRate', async trx => {
         const { scheduleUuid, taskUuid, revision, bandwidthBytesPerSecond } = rate;
         if (await isTombstoned(trx, scheduleUuid)) return;
         await trx('task_rates')

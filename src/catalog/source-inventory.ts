@@ -46,7 +46,7 @@ export function createSourceInventory(db: Database) {
   return guarded({
     /** Registers a host snapshot; the same disks and files again change nothing. See {@link registerSnapshot}. */
     registerHostSnapshot: (input: RegisterSnapshot): Promise<SourceSnapshot & { created: boolean }> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.registerHostSnapshot', async trx => {
         const { uuid, created } = await registerSnapshot(trx, input);
         const [snapshot] = await readSnapshots(trx, { uuid });
         return { ...(snapshot as SourceSnapshot), created };
@@ -82,7 +82,7 @@ export function createSourceInventory(db: Database) {
      * @throws {NotInCatalogError}
      */
     forget: (snapshot: string): Promise<ForgottenSnapshot> =>
-      inTransaction(db, async trx => forgetSnapshot(trx, snapshot)),
+      inTransaction(db, 'source.commit.forgetSnapshot', async trx => forgetSnapshot(trx, snapshot)),
   });
 }
 

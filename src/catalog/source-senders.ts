@@ -1,5 +1,7 @@
 /** The senders of a source site: noted before their first byte, asked to stop, and seen to have ended. */
+
 import type { Fence } from '../contract/fence.ts';
+import { effect } from '../lib/fault-points.ts';
 import { ADVISORY, type Database, inTransaction, type Transaction } from './database.ts';
 import { assertLockType, checkFence, leaveTombstone } from './fence-rows.ts';
 import { CHANNELS } from './host-rows.ts';
@@ -21,7 +23,7 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
   return {
     /** Raises the fence so that older senders may not start, and asks those that run to stop. */
     requestStop: (fence: Fence): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.requestStop', async trx => {
         await checkFence(trx, fence);
         await askToStop(trx, 'schedule_uuid = ? and (generation, plan) < (?, ?)', [
           fence.scheduleUuid,
@@ -32,14 +34,14 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
 
     /** Asks the sender of one disk task to stop. */
     requestStopOf: (fence: Fence, diskTaskUuid: string): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.requestStopOf', async trx => {
         await checkFence(trx, fence);
         await askToStop(trx, 'schedule_uuid = ? and disk_task_uuid = ?', [fence.scheduleUuid, diskTaskUuid]);
       }),
 
     /** Leaves the tombstone and asks every sender to stop. */
     entomb: ({ scheduleUuid, lockType }: { scheduleUuid: string; lockType: string }): Promise<void> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.entombSchedule', async trx => {
         assertLockType(scheduleUuid, lockType);
         await leaveTombstone(trx, scheduleUuid);
         await askToStop(trx, 'schedule_uuid = ?', [scheduleUuid]);
@@ -47,7 +49,7 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
 
     /** Notes a sender of this process before its first byte. @returns what tells it from others of the disk task */
     beginSender: (input: { fence: Fence; diskTaskUuid: string; node: string }): Promise<string> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.beginSender', async trx => {
         const { scheduleUuid, generation, plan } = input.fence;
         await checkFence(trx, input.fence);
         // What ended tasks ago is of no use to anybody.
@@ -79,25 +81,29 @@ export function createSenderRows(db: Database, instance: number, graceMs: number
      * @param begun what {@link beginSender} gave
      */
     async endSender(diskTaskUuid: string, begun: string): Promise<void> {
-      await db('disk_senders')
-        .where({ disk_task_uuid: diskTaskUuid, instance })
-        .whereRaw('started_at = ?::timestamptz', [begun])
-        .whereNull('ended_at')
-        .update({ ended_at: db.fn.now() });
+      await effect('source.commit.endSender', () =>
+        db('disk_senders')
+          .where({ disk_task_uuid: diskTaskUuid, instance })
+          .whereRaw('started_at = ?::timestamptz', [begun])
+          .whereNull('ended_at')
+          .update({ ended_at: db.fn.now() }),
+      );
     },
 
     /** After a request to stop a sender that this process does not have: its end could not be noted when it came. */
     async endGoneSender(diskTaskUuid: string): Promise<void> {
-      await db('disk_senders')
-        .where({ disk_task_uuid: diskTaskUuid, instance })
-        .whereNotNull('stop_requested_at')
-        .whereNull('ended_at')
-        .update({ ended_at: db.fn.now() });
+      await effect('source.commit.endGoneSender', () =>
+        db('disk_senders')
+          .where({ disk_task_uuid: diskTaskUuid, instance })
+          .whereNotNull('stop_requested_at')
+          .whereNull('ended_at')
+          .update({ ended_at: db.fn.now() }),
+      );
     },
 
     /** Senders asked to stop whose process still lives. Those of processes that are gone are marked as ended. */
     stoppingSenders: (scheduleUuid: string): Promise<{ diskTaskUuid: string; node: string }[]> =>
-      inTransaction(db, async trx => {
+      inTransaction(db, 'source.commit.noteGoneSenders', async trx => {
         await endLostSenders(trx, scheduleUuid, graceMs);
         const rows = await trx<StoppingRow>('disk_senders')
           .where({ schedule_uuid: scheduleUuid } as object)

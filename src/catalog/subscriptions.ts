@@ -1,4 +1,5 @@
 /** Which schedules wait for a newer snapshot of a host, and are to be told that there is one. */
+import { effect } from '../lib/fault-points.ts';
 import { type Database, guarded } from './database.ts';
 import { CHANNELS } from './host-rows.ts';
 import { watchChannel } from './watched-channel.ts';
@@ -37,15 +38,19 @@ export function createSubscriptionRows(db: Database) {
       scheduleUuid,
       sequence,
     }: Pick<WaitingSchedule, 'scheduleUuid' | 'sequence'>): Promise<void> {
-      await db('snapshot_subscriptions')
-        .where({ schedule_uuid: scheduleUuid })
-        .where('answered_sequence', '<', sequence)
-        .update({ answered_sequence: sequence });
+      await effect('source.commit.noteTold', () =>
+        db('snapshot_subscriptions')
+          .where({ schedule_uuid: scheduleUuid })
+          .where('answered_sequence', '<', sequence)
+          .update({ answered_sequence: sequence }),
+      );
     },
 
     /** The schedule is gone: nobody waits any more. */
     async dropSubscription(scheduleUuid: string): Promise<void> {
-      await db('snapshot_subscriptions').where({ schedule_uuid: scheduleUuid }).delete();
+      await effect('source.commit.dropSubscription', () =>
+        db('snapshot_subscriptions').where({ schedule_uuid: scheduleUuid }).delete(),
+      );
     },
   });
 }

@@ -6,7 +6,15 @@ import type { SiteServices } from './ports.ts';
 /** @throws {ConfigError} @param path null takes OFFSITE_CONFIG */
 export async function loadSiteConfig(path: string | null): Promise<SiteConfig> {
   const { loadConfig } = await import('../config/load-config.ts');
-  return loadConfig(path);
+  const config = await loadConfig(path);
+  if (process.env.OFFSITE_FAULTS !== undefined) await armForTests(config.site);
+  return config;
+}
+
+async function armForTests(site: string): Promise<void> {
+  const { armFaults } = await import('../lib/fault-injection.ts');
+  const plan = armFaults(process.env, site);
+  if (plan !== null) process.emitWarning(`FAULT POINTS ARE ARMED by ${plan}: this command fails on purpose`);
 }
 
 /** The sites' side; that its types fit the commands' ports is checked here. */

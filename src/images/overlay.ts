@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, link, open, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ExtentMap, ExtentMapBuilder, type MapShape } from '../domain/extent-map.ts';
+import { effect } from '../lib/fault-points.ts';
 import { type BackingFile, computeLayout } from './qcow2/layout.ts';
 import { copyStream, type ReadStream, writeMetadata, writeQcow2 } from './qcow2/writer.ts';
 import {
@@ -15,6 +16,8 @@ import {
   writeFully,
 } from './replica/durable-files.ts';
 import { FileExistsError } from './replica/errors.ts';
+
+const METADATA = 'restore.metadata';
 
 export interface OverlayInput extends MapShape {
   /** The new file; its directory must exist. */
@@ -34,8 +37,8 @@ export async function createOverlay(input: OverlayInput): Promise<void> {
   builder.add('hole', virtualSizeBytes);
   const layout = computeLayout(builder.build(), { name: backingPath, format: backingFormat });
   await createWhole(path, layout.fileSizeBytes, async file => {
-    await writeMetadata(file, layout);
-    await file.truncate(layout.fileSizeBytes);
+    await writeMetadata(METADATA, file, layout);
+    await effect('restore.truncateOverlay', () => file.truncate(layout.fileSizeBytes));
   });
 }
 
@@ -58,14 +61,14 @@ export async function writeImage(input: WriteImageInput): Promise<void> {
   const { path, format, map, readStream } = input;
   if (format === 'qcow2') {
     const layout = computeLayout(map, input.backing ?? null);
-    await createWhole(path, layout.fileSizeBytes, file => writeQcow2(file, layout, readStream));
+    await createWhole(path, layout.fileSizeBytes, file => writeQcow2(file, layout, readStream, METADATA));
   } else {
     await createWhole(path, map.dataBytes, file => writeRaw(file, map, readStream));
   }
 }
 
 async function writeRaw(file: FileHandle, map: ExtentMap, readStream: ReadStream): Promise<void> {
-  await file.truncate(map.virtualSizeBytes);
+  await effect('restore.truncateRaw', () => file.truncate(map.virtualSizeBytes));
   let start = 0;
   for (const { offset, length, kind } of map) {
     if (kind !== 'data') continue;
@@ -73,7 +76,7 @@ async function writeRaw(file: FileHandle, map: ExtentMap, readStream: ReadStream
     await copyStream(
       (target, position) => readStream(target, streamStart + position),
       length,
-      (bytes, position) => writeFully(file, bytes, offset + position),
+      (bytes, position) => writeFully('restore.writeRaw', file, bytes, offset + position),
     );
     start += length;
   }
@@ -93,10 +96,10 @@ async function createWhole(
       path,
       () => neededBytes,
       async () => {
-        const file = await open(hidden, 'wx');
+        const file = await effect('restore.create', () => open(hidden, 'wx'));
         try {
           await write(file);
-          await file.sync();
+          await effect('restore.fsync', () => file.sync());
         } finally {
           await file.close();
         }
@@ -104,21 +107,21 @@ async function createWhole(
     );
     await giveName(hidden, path);
   } finally {
-    await removeFile(hidden);
+    await removeFile(hidden, 'restore.unlink');
   }
-  await syncDirectory(dirname(path));
+  await syncDirectory(dirname(path), 'restore.syncDirectory');
 }
 
 /** A hard link never replaces a file, as a rename would. */
 async function giveName(hidden: string, path: string): Promise<void> {
   try {
-    await link(hidden, path);
+    await effect('restore.link', () => link(hidden, path));
   } catch (error) {
     const code = errorCode(error);
     if (code === 'EEXIST') throw new FileExistsError(path, { cause: error });
     // Some file systems know no hard links; there, a look before the rename must do.
     if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw error;
     if ((await statOrNull(path)) !== null) throw new FileExistsError(path, { cause: error });
-    await rename(hidden, path);
+    await effect('restore.rename', () => rename(hidden, path));
   }
 }

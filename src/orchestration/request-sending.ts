@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { releaseWorkflowId } from '../contract/names.ts';
 import { type DeleteRequest, type ScheduleSpec, SIGNALS } from '../contract/schedule.ts';
+import { effect } from '../lib/fault-points.ts';
 import { RequestRefusedError, ScheduleUnknownError, WorkerUnreachableError } from './errors.ts';
 import type { AnsweredRequest, DeletedSchedule, OperatorRequest, ScheduleRef } from './orchestrator.ts';
 import { MEMO_SPEC } from './schedule-start.ts';
@@ -80,7 +81,11 @@ async function sendSignal(
   argument: object,
 ): Promise<void> {
   try {
-    await link.call(({ client }) => client.workflow.getHandle(workflowIdOf(ref)).signal(signal, argument));
+    await link.call(({ client }) =>
+      effect('temporal.signal.request', () =>
+        client.workflow.getHandle(workflowIdOf(ref)).signal(signal, argument),
+      ),
+    );
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) throw new ScheduleUnknownError(ref.replicaSite, ref.name);
     throw error;

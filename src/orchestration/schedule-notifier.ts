@@ -2,6 +2,7 @@
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { scheduleWorkflowId } from '../contract/names.ts';
 import { SIGNALS, type SnapshotAvailable } from '../contract/schedule.ts';
+import { effect } from '../lib/fault-points.ts';
 import { type TemporalSettings, temporalTarget } from './temporal-connection.ts';
 import { createTemporalLink } from './temporal-link.ts';
 
@@ -23,9 +24,11 @@ export function createScheduleNotifier(settings: TemporalSettings): ScheduleNoti
     async tell({ replicaSite, scheduleName }, news) {
       try {
         await link.call(({ client }) =>
-          client.workflow
-            .getHandle(scheduleWorkflowId(replicaSite, scheduleName))
-            .signal(SIGNALS.snapshotAvailable, news),
+          effect('temporal.signal.snapshotAvailable', () =>
+            client.workflow
+              .getHandle(scheduleWorkflowId(replicaSite, scheduleName))
+              .signal(SIGNALS.snapshotAvailable, news),
+          ),
         );
         return 'told';
       } catch (error) {

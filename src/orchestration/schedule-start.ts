@@ -4,6 +4,7 @@ import { WorkflowNotFoundError } from '@temporalio/common';
 import { replicaQueue, scheduleWorkflowId, WORKFLOW_TYPES } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec, ScheduleState } from '../contract/schedule.ts';
 import { formatDuration } from '../lib/durations.ts';
+import { effect } from '../lib/fault-points.ts';
 import { lacksSearchAttributes, registerSearchAttributes, searchAttributesOf } from './search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from './temporal-connection.ts';
 import { createTemporalLink } from './temporal-link.ts';
@@ -30,7 +31,7 @@ export async function startScheduleWorkflow(
       staticSummary: summaryOf(spec, state.settings),
       ...(searchAttributes ? { typedSearchAttributes: searchAttributesOf(spec, state) } : {}),
     };
-    await client.workflow.start(WORKFLOW_TYPES.schedule, options);
+    await effect('temporal.start.schedule', () => client.workflow.start(WORKFLOW_TYPES.schedule, options));
   };
   const isStarted = async (): Promise<boolean> => {
     try {

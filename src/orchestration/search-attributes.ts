@@ -4,6 +4,7 @@ import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/
 import { SEARCH_ATTRIBUTES } from '../contract/names.ts';
 import type { ScheduleSpec, ScheduleState } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import { effect } from '../lib/fault-points.ts';
 import { TemporalRefusedError } from './errors.ts';
 import { type TemporalSettings, temporalTarget } from './temporal-connection.ts';
 import { createTemporalLink, grpcFault } from './temporal-link.ts';
@@ -58,7 +59,9 @@ export async function registerSearchAttributes(
   if (lacking.length === 0) return 'present';
   const searchAttributes = Object.fromEntries(lacking.map(({ name, type }) => [name, TYPE_NUMBERS[type]]));
   try {
-    await operatorService.addSearchAttributes({ namespace, searchAttributes });
+    await effect('temporal.registerSearchAttributes', () =>
+      operatorService.addSearchAttributes({ namespace, searchAttributes }),
+    );
     return 'made';
   } catch (error) {
     // The worker of the other site does the same at the same time.

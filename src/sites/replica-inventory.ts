@@ -13,6 +13,7 @@ import { OffsiteError } from '../domain/errors.ts';
 import { openLayerSource } from '../images/layer-source.ts';
 import { createOverlay, writeImage } from '../images/overlay.ts';
 import { proveChain } from '../images/proof.ts';
+import { effect } from '../lib/fault-points.ts';
 import { ScheduleUnknownError } from '../orchestration/errors.ts';
 import { openCatalog } from './open-catalog.ts';
 import { replicaDirectoryOf } from './replica-site.ts';
@@ -48,7 +49,7 @@ export async function openReplicaInventory(config: SiteConfig) {
     async recover({ host, point, directory, format }: RecoverRequest) {
       const found = point === null ? await inventory.newestPoint(host) : await inventory.findPoint(point);
       if (found === null || found.host !== host) throw new PointUnknownError(host, point);
-      await mkdir(directory, { recursive: true });
+      await effect('restore.mkdir', () => mkdir(directory, { recursive: true }));
       const disks = [];
       for (const disk of found.disks) {
         const path = join(directory, `${disk.disk}.${format === 'raw' ? 'raw' : 'qcow2'}`);

@@ -9,6 +9,7 @@ import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, replicaQueue } from '../contract/names.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import { effect } from '../lib/fault-points.ts';
 import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
@@ -48,7 +49,7 @@ export async function createReplicaSite(parts: {
   const { config, db, identity, log, metrics = NO_METRICS } = parts;
   const { site, node } = config;
   const replicaRoot = replicaDirectoryOf(config);
-  await mkdir(replicaRoot, { recursive: true });
+  await effect('replica.root.mkdir', () => mkdir(replicaRoot, { recursive: true }));
   await createNodeRegistry(db).register({ node, fingerprint: identity.fingerprint });
   const catalog = createReplicaCatalog(db, { site, replicaRoot });
   const receiver = createReceiver({

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { NativeConnection, type NativeConnectionOptions, Worker } from '@temporalio/worker';
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
+import { armFaults } from '../lib/fault-injection.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from '../orchestration/temporal-connection.ts';
@@ -33,6 +34,9 @@ export interface WorkerProcess {
 /** Starts this node's worker. Waits for PostgreSQL and Temporal as long as they need; `signal` ends the wait. */
 export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal): Promise<WorkerProcess> {
   const log = createLog(config.logLevel, { site: config.site, node: config.node });
+  const plan = armFaults(process.env, config.site);
+  if (plan !== null)
+    log.warn({ event: 'faults-armed', plan }, 'FAULT POINTS ARE ARMED: this worker fails on purpose');
   const metrics = await startMetrics(config);
   try {
     return await serve(config, log, metrics, signal);

@@ -1,7 +1,8 @@
 /** One TLS connection as a sequence of frames: bounded queue, keep-alives, idle time-out. Both ends use it. */
 import type { TLSSocket } from 'node:tls';
+import { effectSync } from '../lib/fault-points.ts';
 import { ConnectionLostError, ProtocolError } from './errors.ts';
-import { type Frame, FrameDecoder, type FrameName, PayloadPool } from './frames.ts';
+import { type Frame, FrameDecoder, type FrameName, nameOfFrame, PayloadPool } from './frames.ts';
 import { type ConnectionLimits, MAX_CONTROL_PAYLOAD_BYTES, MAX_SENDER_PAYLOAD_BYTES } from './limits.ts';
 import { encodeKeepAlive } from './messages.ts';
 
@@ -92,14 +93,14 @@ export class FrameConnection {
 
   /** Sends a small frame; a lost connection shows in `receive`. */
   send(frame: Buffer): void {
-    if (this.#failure === null) this.#socket.write(frame);
+    if (this.#failure === null) this.#transmit(frame, 'write');
   }
 
   /** Resolves when the operating system has the frame and its memory may be used again. */
   write(frame: Buffer): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
-      this.#socket.write(frame, error => {
+      this.#transmit(frame, 'write', error => {
         if (error) reject(this.#failure ?? new ConnectionLostError(`the connection broke: ${error.message}`));
         else resolve();
       });
@@ -146,7 +147,7 @@ export class FrameConnection {
     this.#isDiscarding = true;
     this.#fail(new ConnectionLostError('the connection was ended here'), false);
     this.#socket.resume();
-    this.#socket.end(lastFrame);
+    this.#transmit(lastFrame, 'end');
     const timer = setTimeout(() => this.#socket.destroy(), withinMs);
     await this.#whenClosed;
     clearTimeout(timer);
@@ -225,7 +226,21 @@ export class FrameConnection {
 
   #sendKeepAlive(): void {
     if (this.#failure === null && this.#socket.writableLength < BUSY_BYTES)
-      this.#socket.write(encodeKeepAlive());
+      this.#transmit(encodeKeepAlive(), 'write');
+  }
+
+  /** A fault that a test injects is what a real one is here: the connection breaks. */
+  #transmit(frame: Buffer, how: 'write' | 'end', onDone?: (error?: Error | null) => void): void {
+    try {
+      effectSync(`transfer.send.${nameOfFrame(frame)}`, () => {
+        if (how === 'end') this.#socket.end(frame);
+        else this.#socket.write(frame, onDone);
+      });
+    } catch (error) {
+      this.#socket.destroy();
+      this.#fail(new ConnectionLostError(`the connection broke: ${(error as Error).message}`));
+      onDone?.(error as Error);
+    }
   }
 
   #onClose(): void {

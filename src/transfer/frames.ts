@@ -52,6 +52,13 @@ export function sealFrame(name: FrameName, frame: Buffer): Buffer {
   return frame;
 }
 
+/** @param frame sealed here */
+export function nameOfFrame(frame: Buffer): FrameName {
+  const name = NAMES.get(frame.readUInt8(4));
+  if (name === undefined) throw new RangeError(`no frame has the type ${frame.readUInt8(4)}`);
+  return name;
+}
+
 /** A frame of its own, header and payload in one buffer. */
 export function encodeFrame(name: FrameName, payload: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);

@@ -2,6 +2,7 @@
 import { createHash, createPrivateKey, randomUUID, X509Certificate } from 'node:crypto';
 import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { effect } from '../lib/fault-points.ts';
 import { IdentityError } from './errors.ts';
 
 /** The file of key and certificate in an identity's directory. */
@@ -30,7 +31,7 @@ export async function loadIdentity(directory: string, commonName = 'offsite node
   const path = join(directory, IDENTITY_FILE);
   const found = await load(path);
   if (found !== null) return found;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await effect('identity.mkdir', () => mkdir(directory, { recursive: true, mode: 0o700 }));
   await store(directory, path, await makeIdentityPem(commonName));
   const made = await load(path);
   if (made === null) throw new IdentityError(`${path} vanished while it was made`, 'Start again.');
@@ -81,20 +82,20 @@ async function makeIdentityPem(commonName: string): Promise<string> {
 /** The file appears whole or not at all; who comes second leaves the first one's. */
 async function store(directory: string, path: string, pem: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
-  const file = await open(temporary, 'wx', 0o600);
+  const file = await effect('identity.create', () => open(temporary, 'wx', 0o600));
   try {
-    await file.writeFile(pem);
-    await file.sync();
+    await effect('identity.write', () => file.writeFile(pem));
+    await effect('identity.fsync', () => file.sync());
   } finally {
     await file.close();
   }
   try {
-    await link(temporary, path);
+    await effect('identity.link', () => link(temporary, path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
-    await unlink(temporary);
+    await effect('identity.unlink', () => unlink(temporary));
   }
   const folder = await open(directory, 'r');
-  await folder.sync().finally(() => folder.close());
+  await effect('identity.syncDirectory', () => folder.sync()).finally(() => folder.close());
 }

@@ -1,5 +1,6 @@
 /** Writes a whole qcow2 file in the layout of layout.ts into an open file. */
 import type { FileHandle } from 'node:fs/promises';
+import { effect, type FaultPoint } from '../../lib/fault-points.ts';
 import { writeFully } from '../replica/durable-files.ts';
 import { metadataChunks, type Qcow2Layout } from './layout.ts';
 
@@ -9,10 +10,14 @@ export type ReadStream = (target: Buffer, position: number) => Promise<void>;
 const PIECE_BYTES = 1024 * 1024;
 
 /** Writes all metadata; doing so again writes equal bytes. @returns the bytes written, `dataStart` */
-export async function writeMetadata(file: FileHandle, layout: Qcow2Layout): Promise<number> {
+export async function writeMetadata(
+  point: FaultPoint,
+  file: FileHandle,
+  layout: Qcow2Layout,
+): Promise<number> {
   let at = 0;
   for (const chunk of metadataChunks(layout)) {
-    await writeFully(file, chunk, at);
+    await writeFully(point, file, chunk, at);
     at += chunk.length;
   }
   return at;
@@ -23,12 +28,13 @@ export async function writeQcow2(
   file: FileHandle,
   layout: Qcow2Layout,
   readStream: ReadStream,
+  metadataPoint: FaultPoint,
 ): Promise<void> {
-  await writeMetadata(file, layout);
+  await writeMetadata(metadataPoint, file, layout);
   await copyStream(readStream, layout.map.dataBytes, (bytes, position) =>
-    writeFully(file, bytes, layout.dataStart + position),
+    writeFully('restore.writeData', file, bytes, layout.dataStart + position),
   );
-  await file.truncate(layout.fileSizeBytes);
+  await effect('restore.truncateImage', () => file.truncate(layout.fileSizeBytes));
 }
 
 /** Reads a data stream in pieces of at most 1 MiB; each is valid until `take` has resolved. */

@@ -37,7 +37,7 @@ export async function storeDigestFile(
   head: LayerDigestsHead,
   entries: Uint8Array,
 ): Promise<void> {
-  await storeFile(path, encodeDigestFile(head, entries));
+  await storeFile(path, encodeDigestFile(head, entries), 'replica.digests');
 }
 
 /** @see docs/formats/replica-files.md */

@@ -3,6 +3,7 @@ import { read as fsRead, write as fsWrite } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { effect, type FaultPoint } from '../../lib/fault-points.ts';
 import { DiskFullError } from './errors.ts';
 
 // The callback API: a third less work for each piece than FileHandle's.
@@ -21,12 +22,19 @@ export async function readFully(file: FileHandle, target: Buffer, hostOffset: nu
 }
 
 /** Writes all of `bytes`. */
-export async function writeFully(file: FileHandle, bytes: Buffer, hostOffset: number): Promise<void> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesWritten } = await writeAt(file.fd, bytes, done, bytes.length - done, hostOffset + done);
-    done += bytesWritten;
-  }
+export function writeFully(
+  point: FaultPoint,
+  file: FileHandle,
+  bytes: Buffer,
+  hostOffset: number,
+): Promise<void> {
+  return effect(point, async () => {
+    let done = 0;
+    while (done < bytes.length) {
+      const { bytesWritten } = await writeAt(file.fd, bytes, done, bytes.length - done, hostOffset + done);
+      done += bytesWritten;
+    }
+  });
 }
 
 /**
@@ -75,9 +83,9 @@ export async function openOrNull(path: string, flags: string): Promise<FileHandl
 }
 
 /** Opens a file for reading and writing without cutting it, and makes it where it is missing. */
-export async function openOrCreate(path: string): Promise<FileHandle> {
+export async function openOrCreate(path: string, point: FaultPoint): Promise<FileHandle> {
   for (;;) {
-    const file = (await openOrNull(path, 'r+')) ?? (await createOrNull(path));
+    const file = (await openOrNull(path, 'r+')) ?? (await effect(point, () => createOrNull(path)));
     if (file !== null) return file;
   }
 }
@@ -92,25 +100,30 @@ async function createOrNull(path: string): Promise<FileHandle | null> {
 }
 
 /** @returns false when there was no such file */
-export async function removeFile(path: string): Promise<boolean> {
-  return (await nullIfMissing(unlink(path).then(() => true))) ?? false;
+export async function removeFile(path: string, point: FaultPoint): Promise<boolean> {
+  return (await nullIfMissing(effect(point, () => unlink(path)).then(() => true))) ?? false;
 }
 
 /**
  * Makes the file hold exactly `bytes`, fsynced. It is written in place: a crash leaves a torn file, which
  * its checksum tells, and never a second name. The directory is not synced.
+ * @param what names the file's fault points
  * @throws {DiskFullError}
  */
-export async function storeFile(path: string, bytes: Buffer): Promise<void> {
+export async function storeFile(
+  path: string,
+  bytes: Buffer,
+  what: 'replica.map' | 'replica.digests',
+): Promise<void> {
   await namingFullDisk(
     path,
     () => bytes.length,
     async () => {
-      const file = await openOrCreate(path);
+      const file = await openOrCreate(path, `${what}.create`);
       try {
-        await writeFully(file, bytes, 0);
-        await file.truncate(bytes.length);
-        await file.sync();
+        await writeFully(`${what}.write`, file, bytes, 0);
+        await effect(`${what}.truncate`, () => file.truncate(bytes.length));
+        await effect(`${what}.fsync`, () => file.sync());
       } finally {
         await file.close();
       }
@@ -119,10 +132,10 @@ export async function storeFile(path: string, bytes: Buffer): Promise<void> {
 }
 
 /** Makes names that were added, renamed or removed in a directory survive a power cut. */
-export async function syncDirectory(path: string): Promise<void> {
+export async function syncDirectory(path: string, point: FaultPoint): Promise<void> {
   const directory = await open(path, 'r');
   try {
-    await directory.sync();
+    await effect(point, () => directory.sync());
   } finally {
     await directory.close();
   }
@@ -135,11 +148,11 @@ export async function makeDirectories(path: string): Promise<void> {
   const parent = dirname(whole);
   await makeDirectories(parent);
   try {
-    await mkdir(whole);
+    await effect('replica.directory.mkdir', () => mkdir(whole));
   } catch (error) {
     if (errorCode(error) !== 'EEXIST') throw error;
   }
-  await syncDirectory(parent);
+  await syncDirectory(parent, 'replica.directory.sync');
 }
 
 /** @returns the system's code, such as `ENOENT`, or null */

@@ -44,9 +44,9 @@ export async function storeMapFile(paths: LayerPaths, layout: StoredLayout): Pro
     if (stored !== null && decodeMapFile(stored) !== null) {
       throw new ReplicaFileError(paths.map, 'this name belongs to another layout');
     }
-    await storeFile(paths.map, bytes);
+    await storeFile(paths.map, bytes, 'replica.map');
   }
-  await syncDirectory(paths.directory);
+  await syncDirectory(paths.directory, 'replica.map.syncDirectory');
 }
 
 /** @see docs/formats/replica-files.md */

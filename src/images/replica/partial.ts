@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { ContentDigester, mapDigest } from '../../domain/content-digest.ts';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { createXxh128 } from '../../lib/digest.ts';
+import { effect } from '../../lib/fault-points.ts';
 import { type BackingFile, computeLayout, type Qcow2Layout } from '../qcow2/layout.ts';
 import { copyStream, writeMetadata } from '../qcow2/writer.ts';
 import { readDigestFile, storeDigestFile } from './digest-file.ts';
@@ -84,11 +85,11 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
   await storeMapFile(paths, { map, backing });
   input.onStep?.('map-stored');
 
-  const file = await openOrCreate(paths.partial);
+  const file = await openOrCreate(paths.partial, 'replica.partial.create');
   let progress: ProgressFile | null = null;
   try {
     progress = await ProgressFile.open(paths.progress, digest);
-    await syncDirectory(directory);
+    await syncDirectory(directory, 'replica.partial.syncDirectory');
     input.onStep?.('files-created');
     const durableBytes = await adoptableBytes(file, progress, layout);
     if (durableBytes === 0) {
@@ -96,7 +97,7 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
       await namingFullDisk(
         paths.partial,
         () => neededBytes,
-        () => writeMetadata(file, layout),
+        () => writeMetadata('replica.partial.metadata', file, layout),
       );
       input.onStep?.('metadata-written');
     }
@@ -209,7 +210,7 @@ class OpenReplica implements PartialReplica {
       throw new RangeError('more data than the extent map has');
     }
     await this.#exclusively(async () => {
-      await writeFully(file, bytes, layout.dataStart + position);
+      await writeFully('replica.partial.write', file, bytes, layout.dataStart + position);
       digester.update(bytes);
       this.#writtenBytes += bytes.length;
     });
@@ -226,12 +227,12 @@ class OpenReplica implements PartialReplica {
       const { paths, layout, mapDigest, file, digester } = this.#parts;
       const contentDigest = digester.finish();
       // Every writer of this layout ends with the same size, so this cuts nothing.
-      await file.truncate(layout.fileSizeBytes);
+      await effect('replica.partial.truncate', () => file.truncate(layout.fileSizeBytes));
       await this.#flush();
       const { virtualSizeBytes, clusterSizeBytes, dataBytes } = layout.map;
       const head = { virtualSizeBytes, clusterSizeBytes, dataBytes, mapDigest, contentDigest };
       await storeDigestFile(paths.digests, head, digester.entries);
-      await syncDirectory(paths.directory);
+      await syncDirectory(paths.directory, 'replica.digests.syncDirectory');
       this.#step('digests-stored');
       this.#contentDigest = contentDigest;
       return contentDigest;
@@ -243,8 +244,8 @@ class OpenReplica implements PartialReplica {
       const { progress, paths } = this.#parts;
       await progress.reset();
       this.#step('progress-reset');
-      await removeFile(paths.digests);
-      await syncDirectory(paths.directory);
+      await removeFile(paths.digests, 'replica.discard.unlinkDigests');
+      await syncDirectory(paths.directory, 'replica.discard.syncDirectory');
       this.#durableBytes = 0;
       this.#state = 'failed';
     });
@@ -260,7 +261,7 @@ class OpenReplica implements PartialReplica {
 
   async #flush(): Promise<void> {
     const { file, progress } = this.#parts;
-    await file.datasync();
+    await effect('replica.partial.fdatasync', () => file.datasync());
     this.#step('data-flushed');
     await progress.store(this.#writtenBytes);
     this.#step('progress-stored');

@@ -1,5 +1,6 @@
 /** The progress sidecar: how much of a layer's data stream is durable. docs/formats/replica-files.md. */
 import type { FileHandle } from 'node:fs/promises';
+import { effect } from '../../lib/fault-points.ts';
 import { openOrCreate, readFully, writeFully } from './durable-files.ts';
 import { isSealed, seal } from './record.ts';
 
@@ -28,7 +29,7 @@ export class ProgressFile {
 
   /** Opens the sidecar of the layout with this map, or makes an empty one. */
   static async open(path: string, mapDigest: Uint8Array): Promise<ProgressFile> {
-    return new ProgressFile(await openOrCreate(path), mapDigest);
+    return new ProgressFile(await openOrCreate(path, 'replica.progress.create'), mapDigest);
   }
 
   /** @returns bytes of the data stream; 0 when no slot is whole */
@@ -46,15 +47,15 @@ export class ProgressFile {
       const slot = { sequence: (newest?.sequence ?? 0) + 1, durableBytes };
       // Sequence numbers alternate between the slots, so the newest one is never overwritten.
       const at = (slot.sequence % SLOT_COUNT) * SLOT_BYTES;
-      await writeFully(this.#file, encodeSlot(slot, this.#mapDigest), at);
+      await writeFully('replica.progress.write', this.#file, encodeSlot(slot, this.#mapDigest), at);
     }
-    await this.#file.datasync();
+    await effect('replica.progress.fdatasync', () => this.#file.datasync());
   }
 
   /** Forgets all progress, durably: the image that it speaks of is gone. */
   async reset(): Promise<void> {
-    await writeFully(this.#file, Buffer.alloc(SLOT_BYTES * SLOT_COUNT), 0);
-    await this.#file.datasync();
+    await writeFully('replica.progress.reset', this.#file, Buffer.alloc(SLOT_BYTES * SLOT_COUNT), 0);
+    await effect('replica.progress.syncReset', () => this.#file.datasync());
   }
 
   async close(): Promise<void> {

@@ -13,7 +13,7 @@ export async function removeReplicaFiles(finalPath: string): Promise<number> {
   const removed =
     (await removeLayer(layerPaths(directory, finalName))) +
     (await removeLayer(layerPaths(directory, incrementName(finalName))));
-  if (removed > 0) await syncDirectory(directory);
+  if (removed > 0) await syncDirectory(directory, 'replica.remove.syncDirectory');
   return removed;
 }
 
@@ -22,7 +22,7 @@ export async function removeLayer(paths: LayerPaths): Promise<number> {
   let removed = 0;
   // The map goes last of the partial's files: while it stands, the layout is known.
   for (const path of [paths.final, paths.partial, paths.progress, paths.digests, paths.map]) {
-    if (await removeFile(path)) removed += 1;
+    if (await removeFile(path, 'replica.remove.unlink')) removed += 1;
   }
   return removed;
 }

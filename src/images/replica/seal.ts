@@ -2,6 +2,7 @@
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { toHex } from '../../lib/digest.ts';
+import { effect } from '../../lib/fault-points.ts';
 import { readDigestFile } from './digest-file.ts';
 import { openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
@@ -35,25 +36,26 @@ export async function sealPartial(input: SealInput): Promise<{ path: string }> {
     step('image-synced');
     await ensureDigests(paths, contentDigest);
     step('digests-synced');
-    await rename(paths.partial, paths.final);
+    await effect('replica.seal.rename', () => rename(paths.partial, paths.final));
     step('renamed');
   } else {
     await assertDigests(paths, contentDigest);
   }
-  await syncDirectory(directory);
+  await syncDirectory(directory, 'replica.seal.syncDirectory');
   step('directory-synced');
   await makeReadOnly(paths.final);
   step('read-only');
-  for (const path of [paths.partial, paths.map, paths.progress]) await removeFile(path);
+  for (const path of [paths.partial, paths.map, paths.progress])
+    await removeFile(path, 'replica.seal.unlinkSidecars');
   step('sidecars-removed');
-  await syncDirectory(directory);
+  await syncDirectory(directory, 'replica.seal.syncUnlinked');
   return { path: paths.final };
 }
 
 async function syncImage(paths: LayerPaths): Promise<void> {
   const file = await openOrNull(paths.partial, 'r+');
   if (file === null) throw new ReplicaFileError(paths.partial, 'there is nothing to seal');
-  await usingFile(file, () => file.sync());
+  await usingFile(file, () => effect('replica.seal.fsync', () => file.sync()));
 }
 
 /**
@@ -62,12 +64,14 @@ async function syncImage(paths: LayerPaths): Promise<void> {
  */
 export async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   if (await hasDigests(paths, contentDigest)) {
-    await usingFile(await open(paths.digests, 'r'), file => file.sync());
+    await usingFile(await open(paths.digests, 'r'), file =>
+      effect('replica.seal.syncDigests', () => file.sync()),
+    );
   } else {
     await rebuildDigests(paths);
     await assertDigests(paths, contentDigest);
   }
-  await syncDirectory(paths.directory);
+  await syncDirectory(paths.directory, 'replica.seal.syncNames');
 }
 
 async function rebuildDigests(paths: LayerPaths): Promise<void> {
@@ -110,8 +114,10 @@ async function hasDigests(paths: LayerPaths, contentDigest: string): Promise<boo
 async function makeReadOnly(path: string): Promise<void> {
   await usingFile(await open(path, 'r'), async file => {
     // A retry must not touch the file: its times are part of its proof.
-    if (((await file.stat()).mode & 0o777) !== READ_ONLY) await file.chmod(READ_ONLY);
-    await file.sync();
+    if (((await file.stat()).mode & 0o777) !== READ_ONLY) {
+      await effect('replica.seal.chmod', () => file.chmod(READ_ONLY));
+    }
+    await effect('replica.seal.syncMode', () => file.sync());
   });
 }
 

@@ -93,7 +93,7 @@ export async function sealStandAlone(input: SealStandAloneInput): Promise<{ path
   const sealed = await sealPartial({ directory, finalName, contentDigest: toHex(contentDigest), onStep });
   await removeLayer(layerPaths(directory, incrementName(finalName)));
   onStep?.('increment-removed');
-  await syncDirectory(directory);
+  await syncDirectory(directory, 'replica.standAlone.syncDirectory');
   return sealed;
 }
 
@@ -134,7 +134,7 @@ async function forgetOtherMap(directory: string, finalName: string, map: ExtentM
   if (isSame) return;
   // Never the sealed file: another attempt may have got there meanwhile.
   const { partial, progress, map: mapPath } = layerPaths(directory, finalName);
-  for (const path of [partial, progress, mapPath]) await removeFile(path);
+  for (const path of [partial, progress, mapPath]) await removeFile(path, 'replica.standAlone.unlinkOther');
 }
 
 async function copyRest(

@@ -14,6 +14,8 @@ import { IDENT, SITE_NAME } from '../../../src/contract/names.ts';
 import { createTestDatabase, useTestDatabase } from '../../support/database.ts';
 import { startTcpProxy } from '../../support/tcp-proxy.ts';
 
+/** Any commit will do. */
+const POINT = 'catalog.commit.registerNode';
 const NAMES = MIGRATIONS.map(({ name }) => name);
 
 describe('migrations', () => {
@@ -99,7 +101,7 @@ describe('the database', () => {
     await db.raw('insert into pairs values (1, 0), (2, 0)');
     let runs = 0;
     const raise = (first: number, second: number) =>
-      inTransaction(db, async trx => {
+      inTransaction(db, POINT, async trx => {
         runs += 1;
         await trx('pairs').where({ id: first }).increment('value', 1);
         await trx.raw('select pg_sleep(0.1)');
@@ -127,7 +129,7 @@ describe('what hangs', () => {
     expect(rows).toEqual([{ idle_in_transaction_session_timeout: '1min' }]);
     const stopped = openDatabase({ url: withSetting('idle_in_transaction_session_timeout', 300) });
     const [locked, resumed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const late = inTransaction(stopped, async trx => {
+    const late = inTransaction(stopped, POINT, async trx => {
       await lockNode(trx, 'stopped');
       locked.resolve();
       await resumed.promise;
@@ -135,7 +137,7 @@ describe('what hangs', () => {
     });
     await locked.promise;
     const other = openDatabase({ url });
-    await inTransaction(other, trx => lockNode(trx, 'stopped'));
+    await inTransaction(other, POINT, trx => lockNode(trx, 'stopped'));
     resumed.resolve();
     await expect(late).rejects.toMatchObject({ code: 'DatabaseUnreachable' });
     await other.destroy();
@@ -149,11 +151,11 @@ describe('what hangs', () => {
     const holder = await db.transaction();
     await lockNode(holder, 'held');
     const waiting = openDatabase({ url: withSetting('lock_timeout', 200) });
-    await expect(inTransaction(waiting, trx => lockNode(trx, 'held'))).rejects.toMatchObject({
+    await expect(inTransaction(waiting, POINT, trx => lockNode(trx, 'held'))).rejects.toMatchObject({
       code: 'DatabaseBusy',
     });
     await holder.rollback();
-    await inTransaction(waiting, trx => lockNode(trx, 'held'));
+    await inTransaction(waiting, POINT, trx => lockNode(trx, 'held'));
     await waiting.destroy();
   });
 
