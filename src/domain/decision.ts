@@ -117,14 +117,17 @@ export function proofDoubt(sent: readonly LayerProof[], now: readonly LayerProof
   return null;
 }
 
+/**
+ * The device is not among them: its number changes with a restart, and a file with the same inode, size, times and
+ * header on another device is the same file system under another number. docs/decisions/0024.
+ */
 const PROOF_WORDS = {
-  device: 'device',
   inode: 'inode',
   sizeBytes: 'size',
   mtimeNs: 'time of modification',
   ctimeNs: 'time of change',
   headerDigest: 'header',
-} as const satisfies Record<keyof LayerProof, string>;
+} as const satisfies Record<Exclude<keyof LayerProof, 'device'>, string>;
 const PROOF_FIELDS = Object.keys(PROOF_WORDS) as (keyof typeof PROOF_WORDS)[];
 
 /** The host snapshots that this version can send, in rising sequence. */

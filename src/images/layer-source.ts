@@ -8,6 +8,8 @@ import { ImageError, ImageUnreadableError } from './errors.ts';
 import { compareProofs, fileStateOf, proofsOf } from './proof.ts';
 
 const PARALLEL_RANGES = 4;
+/** So often the files are looked at while they are read: hours of a transfer for nothing help nobody. */
+const LOOK_EVERY_MS = 1_000;
 
 export interface LayerSourceOptions {
   readonly topPath: string;
@@ -22,9 +24,16 @@ export interface LayerSourceOptions {
 export interface ChainLayerSource {
   readonly map: ExtentMap;
   readonly warnings: readonly string[];
-  /** Fills `target` with the bytes of the data stream from `position` on. Calls may overlap. */
+  /**
+   * Fills `target` with the bytes of the data stream from `position` on. Calls may overlap.
+   * @throws {PlanBrokenError} when a layer's file is seen to be another than that of the proof; it is looked at each
+   * second, and whenever reading fails, since what reads like damage may be a change
+   */
   readStream(target: Buffer, position: number): Promise<void>;
-  /** @throws {PlanBrokenError} when a layer's file is no longer the one of the proof */
+  /**
+   * Opens every layer anew by its name and compares file and header: what was read until now is of one generation.
+   * @throws {PlanBrokenError} when a layer's file is no longer the one of the proof
+   */
   assertUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
@@ -37,14 +46,45 @@ export interface ChainLayerSource {
 export async function openLayerSource(options: LayerSourceOptions): Promise<ChainLayerSource> {
   const chain = await openAsDecided(options);
   try {
-    const doubt = compareProofs(options.proof, await proofsOf(chain));
-    if (doubt !== null) throw new PlanBrokenError(`${options.topPath} changed since the decision: ${doubt}`);
+    assertProven(options, await proofsOf(chain), 'since the decision');
     const above = options.basePath === null ? undefined : await findBase(chain, options.basePath);
-    return new OpenedLayerSource(chain, await chain.map({ above }), options.proof);
+    return new OpenedLayerSource(chain, await mapOf(chain, above, options), options);
   } catch (error) {
     await chain.close();
     throw error;
   }
+}
+
+/** Tables that cannot be read are a fault of the image only while it is the one that was decided on. */
+async function mapOf(
+  chain: ImageChain,
+  above: number | undefined,
+  options: LayerSourceOptions,
+): Promise<ExtentMap> {
+  try {
+    return await chain.map({ above });
+  } catch (error) {
+    await assertSame(options);
+    throw error;
+  }
+}
+
+async function assertSame(options: LayerSourceOptions): Promise<void> {
+  const chain = await openAsDecided(options);
+  try {
+    assertProven(options, await proofsOf(chain), 'while it was sent');
+  } finally {
+    await chain.close();
+  }
+}
+
+function assertProven(
+  { topPath, proof }: LayerSourceOptions,
+  now: readonly LayerProof[],
+  when: string,
+): void {
+  const doubt = compareProofs(proof, now);
+  if (doubt !== null) throw new PlanBrokenError(`${topPath} changed ${when}: ${doubt}`);
 }
 
 /** The proof shows that the chain could be opened; if it cannot be now, it is not the same any more. */
@@ -82,33 +122,46 @@ class OpenedLayerSource implements ChainLayerSource {
   readonly map: ExtentMap;
   readonly warnings: readonly string[];
   readonly #chain: ImageChain;
-  readonly #proof: readonly LayerProof[];
+  readonly #options: LayerSourceOptions;
   readonly #cursor: StreamCursor;
+  #lookedAtMs = performance.now();
 
-  constructor(chain: ImageChain, map: ExtentMap, proof: readonly LayerProof[]) {
+  constructor(chain: ImageChain, map: ExtentMap, options: LayerSourceOptions) {
     this.map = map;
     this.warnings = chain.warnings;
     this.#chain = chain;
-    this.#proof = proof;
+    this.#options = options;
     this.#cursor = new StreamCursor(map);
   }
 
   async readStream(target: Buffer, position: number): Promise<void> {
     const ranges = this.#cursor.take(position, target.length);
-    await forEachParallel(ranges, PARALLEL_RANGES, ({ at, offset, length }) =>
-      this.#chain.read(target.subarray(at, at + length), offset),
-    );
+    try {
+      await forEachParallel(ranges, PARALLEL_RANGES, ({ at, offset, length }) =>
+        this.#chain.read(target.subarray(at, at + length), offset),
+      );
+    } catch (error) {
+      await this.assertUnchanged();
+      throw error;
+    }
+    const nowMs = performance.now();
+    if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
+    this.#lookedAtMs = nowMs;
+    await this.#look();
   }
 
-  async assertUnchanged(): Promise<void> {
+  assertUnchanged(): Promise<void> {
+    return assertSame(this.#options);
+  }
+
+  /** The names and times of the files only: cheap enough for each second. */
+  async #look(): Promise<void> {
     const now: LayerProof[] = [];
     for (const [index, layer] of this.#chain.layers.entries()) {
-      const headerDigest = this.#proof[index]?.headerDigest ?? '';
+      const headerDigest = this.#options.proof[index]?.headerDigest ?? '';
       now.push({ ...(await stateOf(layer.path)), headerDigest });
     }
-    const doubt = compareProofs(this.#proof, now);
-    if (doubt !== null)
-      throw new PlanBrokenError(`${this.#chain.layers[0]?.path} changed while it was sent: ${doubt}`);
+    assertProven(this.#options, now, 'while it was sent');
   }
 
   close(): Promise<void> {

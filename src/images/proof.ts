@@ -58,8 +58,9 @@ export function compareProofs(before: readonly LayerProof[], after: readonly Lay
   return null;
 }
 
+/** The device is not compared: docs/decisions/0024. */
 function compareFiles(before: LayerProof, after: LayerProof): string | null {
-  if (before.device !== after.device || before.inode !== after.inode) {
+  if (before.inode !== after.inode) {
     return `another file (device ${after.device}, inode ${after.inode}) took its place`;
   }
   if (before.sizeBytes !== after.sizeBytes) {

@@ -59,7 +59,7 @@ export interface ReplicaBench {
   readonly files: ReplicaFiles;
   readonly spec: ScheduleSpec;
   /** A task whose only disk is to become `layer`, with its receiver's session open. */
-  begin(layer: SentLayer): Promise<DiskRun>;
+  begin(layer: SentLayer, senderFingerprint?: string): Promise<DiskRun>;
   openSink(run: DiskRun, layer: SentLayer): Promise<LayerSink>;
   /** Sends what the sink lacks, and has it noted as received. */
   receive(run: DiskRun, layer: SentLayer): Promise<{ sentBytes: number }>;
@@ -87,7 +87,7 @@ export async function createReplicaBench(
   const bench: ReplicaBench = {
     ...{ root, catalog, directory, files, spec },
 
-    async begin(layer) {
+    async begin(layer, senderFingerprint = FINGERPRINT) {
       const taskUuid = randomUUID();
       const { generation } = await catalog.createEmptyTask({ scheduleUuid: spec.uuid, taskUuid });
       const fence = fenceOf(spec.uuid, generation);
@@ -99,7 +99,7 @@ export async function createReplicaBench(
       const [disk] = await catalog.recordSyncInfo({ fence, taskUuid, answer, node: NODE });
       const diskTaskUuid = disk?.diskTaskUuid ?? '';
       const epoch = { generation, plan: 1, openCount: 1 };
-      await catalog.openSession({ fence, diskTaskUuid, epoch, senderFingerprint: FINGERPRINT });
+      await catalog.openSession({ fence, diskTaskUuid, epoch, senderFingerprint });
       const session = (await directory.find(diskTaskUuid)) as SessionRecord;
       return { fence, taskUuid, diskTaskUuid, session };
     },

@@ -287,6 +287,8 @@ describe('the answer', () => {
   });
   it('compares proofs layer by layer', () => {
     expect(proofDoubt([proof, proof], [proof, { ...proof }])).toBeNull();
+    expect(proofDoubt([proof], [{ ...proof, device: '7' }])).toBeNull();
+    expect(proofDoubt([proof], [{ ...proof, device: '7', ctimeNs: '6' }])).toContain('time of change');
     expect(proofDoubt([], [])).toContain('nothing is known');
     expect(proofDoubt([proof], [proof, proof])).toContain('1 layers and now has 2');
     expect(proofDoubt([proof, proof], [proof, { ...proof, inode: '9' }])).toBe(
