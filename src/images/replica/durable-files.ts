@@ -78,7 +78,7 @@ export async function readOrNull(path: string): Promise<Buffer | null> {
 }
 
 /** @returns null when there is no such file */
-export async function openOrNull(path: string, flags: string): Promise<FileHandle | null> {
+export async function openOrNull(path: string, flags: 'r' | 'r+'): Promise<FileHandle | null> {
   return nullIfMissing(open(path, flags));
 }
 
