@@ -141,7 +141,8 @@ export function mapDigestHeader(shape: MapShape): Uint8Array {
   return header;
 }
 
-function checkShape({ virtualSizeBytes, clusterSizeBytes }: MapShape): void {
+/** @throws {ExtentMapError} for a size or a cluster size that no map can have */
+export function checkShape({ virtualSizeBytes, clusterSizeBytes }: MapShape): void {
   if (!Number.isSafeInteger(virtualSizeBytes) || virtualSizeBytes < 0) {
     throw new ExtentMapError(`the disk's size ${virtualSizeBytes} is not possible`);
   }

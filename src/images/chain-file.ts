@@ -16,6 +16,15 @@ export interface FileIdentity {
   readonly inode: string;
 }
 
+/** What a layer reads from: an open file, or whatever a test puts in its place. */
+export type OpenImage = Pick<
+  ImageFile,
+  'path' | 'realPath' | 'stats' | 'sizeBytes' | 'identity' | 'read' | 'close'
+>;
+
+/** Opens the file that a chain names; it must lie under one of the roots. */
+export type OpenImageFile = (path: string, imageRoots: readonly string[]) => Promise<OpenImage>;
+
 /** An open image file. Reads may overlap; `close` waits for them. */
 export class ImageFile {
   readonly path: string;

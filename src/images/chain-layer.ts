@@ -1,6 +1,6 @@
 /** What a layer of a backing chain is, whatever its format. */
 import type { ExtentKind } from '../domain/extent-map.ts';
-import type { FileIdentity, ImageFile } from './chain-file.ts';
+import type { FileIdentity, OpenImage } from './chain-file.ts';
 
 /** One cluster that is stored compressed. */
 export interface PackedCluster {
@@ -39,7 +39,7 @@ export interface LayerInfo {
 
 /** An opened layer. Offsets are guest bytes below `virtualSizeBytes`. */
 export interface Layer extends LayerInfo {
-  readonly file: ImageFile;
+  readonly file: OpenImage;
   /** The longest run of one kind at `offset` that is found cheaply, at most `maxLength` bytes. */
   locate(offset: number, maxLength: number): Promise<LayerRun>;
   /** Fills `target` from the start of a data run. */

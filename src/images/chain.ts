@@ -2,7 +2,7 @@
 import type { ExtentMap } from '../domain/extent-map.ts';
 import { type BackingSpec, parseBackingName } from './chain-backing.ts';
 import { ChainCache } from './chain-cache.ts';
-import { type FileIdentity, ImageFile } from './chain-file.ts';
+import { type FileIdentity, ImageFile, type OpenImage, type OpenImageFile } from './chain-file.ts';
 import type { Layer, LayerInfo } from './chain-layer.ts';
 import { buildExtentMap } from './chain-map.ts';
 import { type ChainRun, ChainWalker } from './chain-walker.ts';
@@ -18,6 +18,8 @@ export interface OpenChainOptions {
   readonly imageRoots: readonly string[];
   /** The format of the top file; what lies beneath says its own. */
   readonly topFormat?: 'qcow2' | 'raw';
+  /** How a file is opened; from the file system, where nothing else is given. */
+  readonly openFile?: OpenImageFile;
 }
 
 export interface MapOptions {
@@ -43,7 +45,7 @@ export interface ImageChain {
   /** The first bytes of a layer's file, at most `maxBytes`. */
   readFileStart(index: number, maxBytes: number): Promise<Buffer>;
   /** The state of a layer's open file, as it was when it was opened. */
-  fileStats(index: number): ImageFile['stats'];
+  fileStats(index: number): OpenImage['stats'];
   close(): Promise<void>;
 }
 
@@ -78,7 +80,7 @@ async function openLayers(top: BackingSpec, options: OpenChainOptions, layers: L
   const cache = new ChainCache();
   let spec: BackingSpec | null = top;
   while (spec !== null) {
-    const file: ImageFile = await openFile(spec.path, options.imageRoots, layers.at(-1)?.path ?? null);
+    const file: OpenImage = await openNamed(spec.path, options, layers.at(-1)?.path ?? null);
     try {
       const twin = layers.find(layer => isSameFile(layer.identity, file.identity));
       if (twin !== undefined) {
@@ -105,13 +107,13 @@ function beneath(layer: Qcow2Layer, override: BackingSpec | null | undefined): B
   return backingName === null ? null : parseBackingName(layer.path, backingName, backingFormat);
 }
 
-async function openFile(
+async function openNamed(
   path: string,
-  imageRoots: readonly string[],
+  { imageRoots, openFile = ImageFile.open }: OpenChainOptions,
   usedBy: string | null,
-): Promise<ImageFile> {
+): Promise<OpenImage> {
   try {
-    return await ImageFile.open(path, imageRoots);
+    return await openFile(path, imageRoots);
   } catch (error) {
     if (!(error instanceof ImageVanishedError) || usedBy === null) throw error;
     throw new ImageVanishedError(path, `${error.fault} (the backing file of ${usedBy})`, { cause: error });
@@ -170,7 +172,7 @@ class OpenedChain implements ImageChain {
     return bytes;
   }
 
-  fileStats(index: number): ImageFile['stats'] {
+  fileStats(index: number): OpenImage['stats'] {
     return this.#layer(index).file.stats;
   }
 

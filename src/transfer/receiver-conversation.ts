@@ -149,7 +149,7 @@ async function openSink(
 
 /** @throws {ProtocolError} @throws {ExtentMapError} */
 async function takeMap(connection: FrameConnection, offer: MapOffer): Promise<ExtentMap> {
-  const pieces: Buffer[] = [];
+  let encoded = Buffer.allocUnsafe(Math.min(offer.encodedBytes, MAX_PIECE_BYTES));
   let taken = 0;
   while (taken < offer.encodedBytes) {
     const frame = await connection.expect(['map', 'close']);
@@ -158,11 +158,12 @@ async function takeMap(connection: FrameConnection, offer: MapOffer): Promise<Ex
     if (position !== taken || taken + bytes.length > offer.encodedBytes) {
       throw new ProtocolError('BadPosition', `map bytes at ${position} where ${taken} was due`);
     }
-    pieces.push(Buffer.from(bytes));
+    if (taken + bytes.length > encoded.length) encoded = grown(encoded, taken, offer.encodedBytes);
+    bytes.copy(encoded, taken);
     taken += bytes.length;
     connection.release(frame);
   }
-  const map = ExtentMap.decode(offer, Buffer.concat(pieces));
+  const map = ExtentMap.decode(offer, encoded.subarray(0, taken));
   if (!Buffer.from(mapDigest(map, createXxh128)).equals(offer.mapDigest)) {
     throw new ProtocolError('MapDigestMismatch', 'the extent map is not the one that was offered');
   }
@@ -170,6 +171,13 @@ async function takeMap(connection: FrameConnection, offer: MapOffer): Promise<Ex
     throw new ExtentMapError(`the map holds ${map.dataBytes} data bytes, ${offer.dataBytes} were offered`);
   }
   return map;
+}
+
+/** Grows with what came, not with what was announced; and the pieces may be of one byte each. */
+function grown(bytes: Buffer<ArrayBuffer>, usedBytes: number, maxBytes: number): Buffer<ArrayBuffer> {
+  const larger = Buffer.allocUnsafe(Math.min(maxBytes, 2 * bytes.length + MAX_PIECE_BYTES));
+  bytes.copy(larger, 0, 0, usedBytes);
+  return larger;
 }
 
 async function sayGoodbye(

@@ -1,6 +1,6 @@
 /** A qcow2 image as a layer of a chain. */
 import type { ChainCache } from '../chain-cache.ts';
-import type { ImageFile } from '../chain-file.ts';
+import type { OpenImage } from '../chain-file.ts';
 import {
   holeRun,
   joinRuns,
@@ -34,7 +34,7 @@ export class Qcow2Layer implements Layer {
   readonly identity: Layer['identity'];
   readonly fileSizeBytes: number;
   readonly header: Qcow2Header;
-  readonly file: ImageFile;
+  readonly file: OpenImage;
   readonly #cache: ChainCache;
   readonly #index: number;
   readonly #shape: TableShape;
@@ -42,7 +42,7 @@ export class Qcow2Layer implements Layer {
   /** Guest bytes under one L1 entry. */
   readonly #l1Reach: number;
 
-  private constructor(file: ImageFile, header: Qcow2Header, cache: ChainCache, index: number) {
+  private constructor(file: OpenImage, header: Qcow2Header, cache: ChainCache, index: number) {
     const unitsPerCluster = header.extendedL2 ? 32 : 1;
     const { version, clusterSizeBytes, extendedL2 } = header;
     this.path = file.path;
@@ -66,7 +66,7 @@ export class Qcow2Layer implements Layer {
    * @param index the layer's place in the chain, below 64; it keeps layers apart in the shared cache
    * @throws {ImageUnsupportedError} @throws {ImageCorruptError}
    */
-  static async open(file: ImageFile, cache: ChainCache, index: number): Promise<Qcow2Layer> {
+  static async open(file: OpenImage, cache: ChainCache, index: number): Promise<Qcow2Layer> {
     const start = await readStart(file, PEEK_BYTES);
     const clusterSizeBytes = peekClusterSize(file.path, start);
     if (clusterSizeBytes === null) throw new ImageUnsupportedError(file.path, 'is not a qcow2 image');
@@ -240,7 +240,7 @@ export class Qcow2Layer implements Layer {
   }
 }
 
-async function readStart(file: ImageFile, maxBytes: number): Promise<Buffer> {
+async function readStart(file: OpenImage, maxBytes: number): Promise<Buffer> {
   const bytes = Buffer.alloc(Math.min(maxBytes, file.sizeBytes));
   await file.read(bytes, 0);
   return bytes;

@@ -1,6 +1,6 @@
 /** The digest file beside a sealed layer: what its content was when both sites agreed. docs/formats/replica-files.md. */
 import { BLOCK_BYTES, BLOCK_ENTRY_BYTES, type BlockDigest } from '../../domain/content-digest.ts';
-import type { MapShape } from '../../domain/extent-map.ts';
+import { checkShape, type MapShape } from '../../domain/extent-map.ts';
 import { openOrNull, readFully, readOrNull, statOrNull, storeFile } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
 import { CHECKSUM_BYTES, isSealed, seal } from './record.ts';
@@ -101,7 +101,8 @@ function decodeHead(
   bytes: Buffer,
   fileSizeBytes: number,
 ): LayerDigestsHead & { readonly blockCount: number } {
-  if (fileSizeBytes < HEADER_BYTES + CHECKSUM_BYTES || bytes.toString('latin1', 0, 8) !== MAGIC) {
+  const isWhole = bytes.length >= HEADER_BYTES && fileSizeBytes >= HEADER_BYTES + CHECKSUM_BYTES;
+  if (!isWhole || bytes.toString('latin1', 0, 8) !== MAGIC) {
     throw new ReplicaFileError(path, 'not a digest file');
   }
   const version = bytes.readUInt32LE(8);
@@ -111,13 +112,34 @@ function decodeHead(
     throw new ReplicaFileError(path, `the digest file does not hold its ${blockCount} blocks`);
   }
   return {
-    clusterSizeBytes: bytes.readUInt32LE(12),
-    virtualSizeBytes: Number(bytes.readBigUInt64LE(16)),
-    dataBytes: Number(bytes.readBigUInt64LE(24)),
+    ...decodeSizes(path, bytes),
     mapDigest: bytes.subarray(32, 48),
     contentDigest: bytes.subarray(48, 64),
     blockCount,
   };
+}
+
+/** Numbers that no layer can have are not handed on, whatever the checksum says. */
+function decodeSizes(path: string, bytes: Buffer): MapShape & { readonly dataBytes: number } {
+  const shape = {
+    clusterSizeBytes: bytes.readUInt32LE(12),
+    virtualSizeBytes: Number(bytes.readBigUInt64LE(16)),
+  };
+  const dataBytes = Number(bytes.readBigUInt64LE(24));
+  try {
+    checkShape(shape);
+  } catch (error) {
+    throw new ReplicaFileError(path, `the digest file is of no disk: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (dataBytes > shape.virtualSizeBytes) {
+    throw new ReplicaFileError(
+      path,
+      `the digest file tells of ${dataBytes} data bytes, more than the disk has`,
+    );
+  }
+  return { ...shape, dataBytes };
 }
 
 function checkBlocks(path: string, bytes: Buffer, blockCount: number, blockLimit: number): void {

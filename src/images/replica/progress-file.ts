@@ -84,8 +84,9 @@ function encodeSlot({ sequence, durableBytes }: Slot, mapDigest: Uint8Array): Bu
 function decodeSlot(bytes: Buffer, mapDigest: Uint8Array): Slot | null {
   if (bytes.toString('latin1', 0, 8) !== MAGIC || bytes.readUInt32LE(8) !== VERSION) return null;
   if (!isSealed(bytes) || !bytes.subarray(32, 48).equals(mapDigest)) return null;
-  return {
-    sequence: Number(bytes.readBigUInt64LE(16)),
-    durableBytes: Number(bytes.readBigUInt64LE(24)),
-  };
+  const sequence = Number(bytes.readBigUInt64LE(16));
+  const durableBytes = Number(bytes.readBigUInt64LE(24));
+  // The next sequence must be a number too.
+  const isPossible = sequence < Number.MAX_SAFE_INTEGER && Number.isSafeInteger(durableBytes);
+  return isPossible ? { sequence, durableBytes } : null;
 }

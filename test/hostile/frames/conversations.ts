@@ -1,0 +1,101 @@
+/** What a sound sender says, in small: the conversations that are bent. */
+import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
+import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/domain/extent-map.ts';
+import { createXxh128 } from '../../../src/lib/digest.ts';
+import { type FrameName, HEADER_BYTES } from '../../../src/transfer/frames.ts';
+import {
+  encodeContentWord,
+  encodeHello,
+  encodeKeepAlive,
+  encodeLastWord,
+  encodeMapOffer,
+  encodeMapWanted,
+  encodePiece,
+  encodePosition,
+  encodeWelcome,
+  type Hello,
+  PROTOCOL_VERSION,
+} from '../../../src/transfer/messages.ts';
+
+export interface Said {
+  readonly name: FrameName;
+  readonly payload: Buffer;
+}
+
+export interface Conversation {
+  readonly map: ExtentMap;
+  readonly hello: Hello;
+  readonly frames: readonly Said[];
+}
+
+export const DISK_TASK = '0190a0b0-1111-4222-8333-444455556666';
+export const EPOCH = { generation: 3, plan: 2, openCount: 1 };
+
+const said = (name: FrameName, frame: Buffer): Said => ({ name, payload: frame.subarray(HEADER_BYTES) });
+
+function makeMap(clusterSizeBytes: number, kinds: readonly ExtentKind[], tailBytes: number): ExtentMap {
+  const virtualSizeBytes = clusterSizeBytes * kinds.length + tailBytes;
+  const builder = new ExtentMapBuilder({ virtualSizeBytes, clusterSizeBytes });
+  for (const kind of kinds) builder.add(kind, clusterSizeBytes);
+  if (tailBytes > 0) builder.add('data', tailBytes);
+  return builder.build();
+}
+
+const KINDS: readonly ExtentKind[] = ['data', 'hole', 'zero'];
+const mixed = (count: number): ExtentKind[] =>
+  Array.from({ length: count }, (_, index) => KINDS[(index * 7 + (index >> 3)) % 3] ?? 'data');
+
+function converse(map: ExtentMap, pieceBytes: number, mapPieceBytes: number): Conversation {
+  const hello = {
+    version: PROTOCOL_VERSION,
+    diskTaskUuid: DISK_TASK,
+    epoch: EPOCH,
+    attempt: 7,
+    sentAtMs: 1_700_000_000_000,
+  };
+  const { encoded, virtualSizeBytes, clusterSizeBytes, dataBytes } = map;
+  const digest = mapDigest(map, createXxh128);
+  const content = Buffer.alloc(dataBytes);
+  for (let at = 0; at < dataBytes; at += 1) content[at] = (at * 31) ^ (at >> 8);
+  const digester = new ContentDigester(map, createXxh128);
+  digester.update(content);
+  const offer = {
+    mapDigest: digest,
+    virtualSizeBytes,
+    clusterSizeBytes,
+    encodedBytes: encoded.length,
+    dataBytes,
+  };
+  const frames = [said('hello', encodeHello(hello)), said('mapOffer', encodeMapOffer(offer))];
+  for (let at = 0; at < encoded.length; at += mapPieceBytes) {
+    frames.push(said('map', encodePiece('map', at, encoded.subarray(at, at + mapPieceBytes))));
+  }
+  frames.push(said('keepAlive', encodeKeepAlive()));
+  for (let at = 0; at < dataBytes; at += pieceBytes) {
+    frames.push(said('data', encodePiece('data', at, content.subarray(at, at + pieceBytes))));
+  }
+  frames.push(said('final', encodeContentWord('final', { contentDigest: digester.finish(), dataBytes })));
+  return { map, hello, frames };
+}
+
+export const CONVERSATIONS: readonly Conversation[] = [
+  converse(makeMap(512, mixed(9), 100), 700, 4),
+  converse(makeMap(512, ['data'], 0), 512, 100),
+  converse(makeMap(4096, mixed(12), 512), 4096, 3),
+  converse(makeMap(65_536, ['hole', 'zero', 'hole'], 600), 256, 2),
+  converse(makeMap(2 ** 21, ['hole', 'zero'], 0), 256, 1),
+  converse(makeMap(512, [], 0), 1, 1),
+];
+
+/** Other frames, of both ends, right in themselves. */
+export const STRAYS: readonly Said[] = [
+  ...CONVERSATIONS.flatMap(({ frames }) => frames.slice(0, 4)),
+  said('keepAlive', encodeKeepAlive()),
+  said('mapWanted', encodeMapWanted()),
+  said('start', encodePosition('start', 0)),
+  said('ack', encodePosition('ack', 512)),
+  said('welcome', encodeWelcome({ version: 1, maxPieceBytes: 65_536, helloAtMs: 1, sentAtMs: 2 })),
+  said('refused', encodeLastWord('refused', { code: 'PlanBroken', text: 'x', retryable: false })),
+  said('close', encodeLastWord('close', { code: 'Superseded', text: 'y'.repeat(900), retryable: true })),
+  said('received', encodeContentWord('received', { contentDigest: Buffer.alloc(16), dataBytes: 0 })),
+];

@@ -1,0 +1,135 @@
+/** Sessions and sinks in memory that notice every call which must not come. */
+import type { Epoch } from '../../../src/contract/fence.ts';
+import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
+import { SupersededError } from '../../../src/domain/errors.ts';
+import type { ExtentMap } from '../../../src/domain/extent-map.ts';
+import { createXxh128, toHex } from '../../../src/lib/digest.ts';
+import type { LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
+import { must } from '../campaign.ts';
+
+/** What a directory does besides what it should. */
+export type Mishap = 'none' | 'find-fails' | 'open-fails' | 'write-fails' | 'flush-fails' | 'superseded';
+
+/** A failure that a case has planned. */
+export class PlannedFailure extends Error {
+  readonly code = 'ENOSPC';
+}
+
+export class WatchedDirectory implements SessionDirectory {
+  readonly #session: SessionRecord | null;
+  readonly #resumes: ExtentMap | null;
+  readonly #mishap: Mishap;
+  openSinks = 0;
+  writtenBytes = 0;
+  received: { totalBytes: number; contentDigest: string } | null = null;
+  /** Of the last sink that finished. */
+  finished: { totalBytes: number; contentDigest: string } | null = null;
+  finds = 0;
+
+  /** @param resumes a map that is stored already, with nothing of its data */
+  constructor(session: SessionRecord | null, resumes: ExtentMap | null, mishap: Mishap) {
+    this.#session = session;
+    this.#resumes = resumes;
+    this.#mishap = mishap;
+  }
+
+  async find(diskTaskUuid: string): Promise<SessionRecord | null> {
+    this.finds += 1;
+    if (this.#mishap === 'find-fails') throw new PlannedFailure('the catalog does not answer');
+    return this.#session?.diskTaskUuid === diskTaskUuid ? this.#session : null;
+  }
+
+  async resumeSink(session: SessionRecord, digest: Uint8Array): Promise<LayerSink | null> {
+    this.#mustBeOurs(session);
+    must(digest.length === 16, () => `a map digest of ${digest.length} bytes`);
+    if (this.#resumes === null) return null;
+    return toHex(mapDigest(this.#resumes, createXxh128)) === toHex(digest) ? this.#open(this.#resumes) : null;
+  }
+
+  async openSink(session: SessionRecord, map: ExtentMap): Promise<LayerSink> {
+    this.#mustBeOurs(session);
+    if (this.#mishap === 'open-fails') throw new PlannedFailure('no room');
+    return this.#open(map);
+  }
+
+  async markReceived(
+    session: SessionRecord,
+    received: { totalBytes: number; contentDigest: string },
+  ): Promise<void> {
+    this.#mustBeOurs(session);
+    must(this.openSinks === 0, () => 'received while a sink is open');
+    must(
+      received.totalBytes === this.finished?.totalBytes &&
+        received.contentDigest === this.finished.contentDigest,
+      () => 'received is another content than the one that was written',
+    );
+    if (this.#mishap === 'superseded') throw new SupersededError('a newer epoch was opened');
+    this.received = received;
+  }
+
+  #mustBeOurs(session: SessionRecord): void {
+    must(session === this.#session, () => 'a session that was not found here');
+    must(session.state === 'open', () => `a ${session.state} session is written to`);
+  }
+
+  #open(map: ExtentMap): LayerSink {
+    this.openSinks += 1;
+    must(this.openSinks === 1, () => 'two sinks are open at once');
+    const digester = new ContentDigester(map, createXxh128);
+    let isClosed = false;
+    let hasFailed = false;
+    const alive = (what: string): void => {
+      must(!isClosed, () => `${what} after the close`);
+      must(!hasFailed, () => `${what} after a failure`);
+    };
+    const fail = (when: Mishap): void => {
+      if (this.#mishap !== when) return;
+      hasFailed = true;
+      throw new PlannedFailure('no room');
+    };
+    return {
+      durableBytes: 0,
+      dataBytes: map.dataBytes,
+      write: async (bytes, position) => {
+        alive('a write');
+        fail('write-fails');
+        must(position === digester.taken, () => `a write at ${position} where ${digester.taken} was due`);
+        must(position + bytes.length <= map.dataBytes, () => 'a write beyond the end');
+        digester.update(bytes);
+        this.writtenBytes += bytes.length;
+      },
+      flush: async () => {
+        alive('a flush');
+        fail('flush-fails');
+        return digester.taken;
+      },
+      finish: async () => {
+        alive('the end');
+        const digest = digester.finish();
+        this.finished = { totalBytes: digester.taken, contentDigest: toHex(digest) };
+        return digest;
+      },
+      discard: async () => {
+        must(!isClosed, () => 'a discard after the close');
+      },
+      close: async () => {
+        must(!isClosed, () => 'a second close');
+        isClosed = true;
+        this.openSinks -= 1;
+      },
+    };
+  }
+}
+
+export const sessionOf = (
+  diskTaskUuid: string,
+  epoch: Epoch,
+  senderFingerprint: string,
+  state: SessionRecord['state'],
+): SessionRecord => ({
+  diskTaskUuid,
+  epoch,
+  senderFingerprint,
+  state,
+  received: state === 'received' ? { totalBytes: 512, contentDigest: '00'.repeat(16) } : null,
+});
