@@ -2,7 +2,9 @@
 import { createRequire } from 'node:module';
 
 // The addon's CommonJS build has no ESM types that nodenext accepts.
-const { XXHash128 } = createRequire(import.meta.url)('xxhash-addon') as typeof import('xxhash-addon');
+const { XXHash128, XXHash3 } = createRequire(import.meta.url)(
+  'xxhash-addon',
+) as typeof import('xxhash-addon');
 
 const SEED = Buffer.alloc(4);
 
@@ -14,5 +16,8 @@ export function createXxh128(): { update(bytes: Uint8Array): void; digest(): Uin
     digest: () => hash.digest(),
   };
 }
+
+/** xxh3-64 with seed 0, big-endian: for checksums of many small pieces. */
+export const xxh3Of = (bytes: Buffer): Buffer => XXHash3.hash(bytes);
 
 export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

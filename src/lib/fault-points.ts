@@ -72,7 +72,7 @@ const REPLICA = {
 
 const REPLICA_FILES = {
   'replica.root.mkdir': 'the folder of all replicas',
-  'replica.directory.mkdir': "the folder of a disk's layers",
+  'replica.directory.mkdir': "the folder of a disk's layers or of its journal",
   'replica.directory.sync': "the name of a disk's folder",
   'replica.map.create': 'the map file appears',
   'replica.map.write': 'the extent map',
@@ -110,6 +110,27 @@ const REPLICA_FILES = {
   'replica.standAlone.syncDirectory': "the increment's names are gone for good",
   'replica.remove.unlink': 'a file of a layer that is no longer wanted is removed',
   'replica.remove.syncDirectory': 'its name is gone for good',
+} as const;
+
+const JOURNAL = {
+  'journal.prepared.create': 'the next segment appears',
+  'journal.prepared.truncate': 'what an earlier process left in it is cut off',
+  'journal.prepared.zero': 'it is filled with zeros',
+  'journal.prepared.fdatasync': 'the zeros become durable',
+  'journal.prepared.unlink': 'a segment that was prepared and not begun is removed',
+  'journal.prepared.unlinkFailed': 'a segment for which there was no room is removed',
+  'journal.head.write': 'a segment begins',
+  'journal.head.fdatasync': 'its head becomes durable',
+  'journal.head.syncDirectory': 'its name becomes durable',
+  'journal.records.write': 'records are appended',
+  'journal.records.fdatasync': 'records become durable',
+  'journal.end.write': 'a segment ends',
+  'journal.end.fdatasync': 'a whole segment becomes durable, before the next begins',
+  'journal.tail.unlink': 'a segment that an earlier process prepared is removed',
+  'journal.tail.truncate': 'a torn tail is cut off',
+  'journal.tail.extend': 'zeros take its place',
+  'journal.tail.fdatasync': 'the end of the journal becomes durable',
+  'journal.tail.syncDirectory': 'the names of its segments become durable',
 } as const;
 
 const RESTORE = {
@@ -153,6 +174,7 @@ export const FAULT_POINTS = {
   ...SOURCE,
   ...REPLICA,
   ...REPLICA_FILES,
+  ...JOURNAL,
   ...RESTORE,
   ...FRAMES,
   ...TEMPORAL,

@@ -1,0 +1,58 @@
+/** A segment made of zeros before it is needed, so that an fdatasync of records has no new blocks to allot. */
+import type { FileHandle } from 'node:fs/promises';
+import { effect } from '../../lib/fault-points.ts';
+import { openOrCreate, removeFile, writeFully } from '../replica/durable-files.ts';
+
+const PIECE = Buffer.alloc(1024 * 1024);
+
+export class PreparedSegment {
+  readonly #path: string;
+  readonly #segmentBytes: number;
+  #file: Promise<FileHandle> | null = null;
+
+  constructor(path: string, segmentBytes: number) {
+    this.#path = path;
+    this.#segmentBytes = segmentBytes;
+  }
+
+  /** Begins in the background; what fails is told by {@link take}. */
+  prepare(): void {
+    this.#file ??= this.#make();
+    this.#file.catch(() => {});
+  }
+
+  /** @returns the file, all zeros; the caller closes it */
+  async take(): Promise<FileHandle> {
+    this.prepare();
+    const file = await (this.#file as Promise<FileHandle>);
+    this.#file = null;
+    return file;
+  }
+
+  /** Removes a file that was made and not taken. */
+  async discard(): Promise<void> {
+    const file = await this.#file?.catch(() => null);
+    this.#file = null;
+    if (file === null || file === undefined) return;
+    await file.close();
+    await removeFile(this.#path, 'journal.prepared.unlink');
+  }
+
+  async #make(): Promise<FileHandle> {
+    const file = await openOrCreate(this.#path, 'journal.prepared.create');
+    try {
+      // What an earlier process prepared, and perhaps wrote a torn head into.
+      await effect('journal.prepared.truncate', () => file.truncate(0));
+      for (let at = 0; at < this.#segmentBytes; at += PIECE.length) {
+        const piece = PIECE.subarray(0, Math.min(PIECE.length, this.#segmentBytes - at));
+        await writeFully('journal.prepared.zero', file, piece, at);
+      }
+      await effect('journal.prepared.fdatasync', () => file.datasync());
+      return file;
+    } catch (error) {
+      await file.close();
+      await removeFile(this.#path, 'journal.prepared.unlinkFailed');
+      throw error;
+    }
+  }
+}

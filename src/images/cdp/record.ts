@@ -1,0 +1,119 @@
+/** One record of a CDP journal. docs/formats/cdp-journal.md. */
+import { xxh3Of } from '../../lib/digest.ts';
+
+export const RECORD_HEADER_BYTES = 72;
+/** A longer write becomes several records. */
+export const MAX_PAYLOAD_BYTES = 1024 * 1024;
+export const MAX_MARKER_BYTES = 255;
+export const SALT_BYTES = 8;
+/** `OREC`, as the first four bytes of a record. */
+export const RECORD_MAGIC = 0x4345524f;
+
+const TYPES = { write: 1, zero: 2, discard: 3, checkpoint: 4, end: 5 } as const;
+export type RecordType = keyof typeof TYPES;
+const NAMES = new Map<number, RecordType>(
+  (Object.entries(TYPES) as [RecordType, number][]).map(([name, code]) => [code, name]),
+);
+
+/** What a recorder or a sender hands over; the journal adds the number. */
+export interface NewRecord {
+  readonly type: Exclude<RecordType, 'end'>;
+  /** The host's total order over all disks: rises with each record of the epoch. */
+  readonly sequence: number;
+  /** Microseconds since 1970 on the recorder's clock, never falling. */
+  readonly timeUs: number;
+  /** Guest bytes; 0 for a checkpoint. */
+  readonly offset: number;
+  /** Guest bytes; the marker's length in bytes for a checkpoint. */
+  readonly length: number;
+  /** The bytes written, or the marker's name in UTF-8; empty for the others. */
+  readonly payload: Buffer;
+}
+
+export interface RecordHeader {
+  readonly type: RecordType;
+  /** The record's number in its journal, from 0 and without a gap; an end has that of the record after it. */
+  readonly index: number;
+  readonly sequence: number;
+  readonly timeUs: number;
+  readonly offset: number;
+  readonly length: number;
+  /** Up to where this segment was durable when the record was written. */
+  readonly durableOffset: number;
+  /** xxh3-64 of the payload; zeros for an empty one. */
+  readonly payloadChecksum: Buffer;
+}
+
+export interface JournalRecord extends RecordHeader {
+  readonly payload: Buffer;
+}
+
+const HAS_PAYLOAD = new Set<RecordType>(['write', 'checkpoint']);
+const NO_CHECKSUM = Buffer.alloc(8);
+
+/** Bytes of payload that follow the header. */
+export const payloadBytes = ({ type, length }: Pick<RecordHeader, 'type' | 'length'>): number =>
+  HAS_PAYLOAD.has(type) ? length : 0;
+
+/** Header, payload, and zeros up to a multiple of 8. */
+export const recordBytes = (header: Pick<RecordHeader, 'type' | 'length'>): number =>
+  RECORD_HEADER_BYTES + Math.ceil(payloadBytes(header) / 8) * 8;
+
+export const payloadChecksum = (payload: Buffer): Buffer =>
+  payload.length === 0 ? NO_CHECKSUM : xxh3Of(payload);
+
+/** @param salt the segment's, which nobody outside can guess: no guest can write what looks like a header */
+export function encodeRecordHeader(header: RecordHeader, salt: Buffer): Buffer {
+  const bytes = Buffer.alloc(RECORD_HEADER_BYTES);
+  bytes.writeUInt32LE(RECORD_MAGIC, 0);
+  bytes.writeUInt8(TYPES[header.type], 4);
+  bytes.writeBigUInt64LE(BigInt(header.index), 8);
+  bytes.writeBigUInt64LE(BigInt(header.sequence), 16);
+  bytes.writeBigUInt64LE(BigInt(header.timeUs), 24);
+  bytes.writeBigUInt64LE(BigInt(header.offset), 32);
+  bytes.writeBigUInt64LE(BigInt(header.length), 40);
+  bytes.writeUInt32LE(header.durableOffset, 48);
+  header.payloadChecksum.copy(bytes, 56);
+  checksumOf(bytes, salt).copy(bytes, 64);
+  return bytes;
+}
+
+/**
+ * @param bytes at least {@link RECORD_HEADER_BYTES}
+ * @returns null unless it is a whole header of this segment, within the format's bounds
+ */
+export function decodeRecordHeader(bytes: Buffer, salt: Buffer): RecordHeader | null {
+  const head = bytes.subarray(0, RECORD_HEADER_BYTES);
+  if (head.length < RECORD_HEADER_BYTES || head.readUInt32LE(0) !== RECORD_MAGIC) return null;
+  if (!checksumOf(head, salt).equals(head.subarray(64))) return null;
+  const type = NAMES.get(head.readUInt8(4));
+  if (type === undefined) return null;
+  const [index, sequence, timeUs, offset, length] = [8, 16, 24, 32, 40].map(at => safeNumber(head, at));
+  if (index === undefined || sequence === undefined || timeUs === undefined) return null;
+  if (offset === undefined || length === undefined || !Number.isSafeInteger(offset + length)) return null;
+  const limit = type === 'checkpoint' ? MAX_MARKER_BYTES : MAX_PAYLOAD_BYTES;
+  if (HAS_PAYLOAD.has(type) && length > limit) return null;
+  const durableOffset = head.readUInt32LE(48);
+  return {
+    type,
+    index,
+    sequence,
+    timeUs,
+    offset,
+    length,
+    durableOffset,
+    payloadChecksum: Buffer.from(head.subarray(56, 64)),
+  };
+}
+
+/** The header's first 64 bytes and the salt: the salt stands where the checksum will be. */
+function checksumOf(header: Buffer, salt: Buffer): Buffer {
+  const bytes = Buffer.from(header);
+  salt.copy(bytes, 64);
+  return xxh3Of(bytes);
+}
+
+function safeNumber(bytes: Buffer, at: number): number | undefined {
+  const value = Number(bytes.readBigUInt64LE(at));
+  return Number.isSafeInteger(value) ? value : undefined;
+}
