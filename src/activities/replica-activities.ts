@@ -63,9 +63,9 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     closeSessions: ({ scheduleUuid }) => closeSessions(scheduleUuid),
 
     async giveUpUnfinished(input) {
-      const { paths, givenUp } = await catalog.beginGivingUp(input);
+      const { files, givenUp } = await catalog.beginGivingUp(input);
       await closeSessions(input.scheduleUuid);
-      await ports.files.remove(paths);
+      await ports.files.remove(files);
       await catalog.finishGivingUp(input);
       return givenUp;
     },
@@ -94,8 +94,8 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     },
 
     async finishDelete(input) {
-      const paths = await catalog.filesToDrop(input);
-      const droppedFiles = await ports.files.remove(paths);
+      const files = await catalog.filesToDrop(input);
+      const droppedFiles = await ports.files.remove(files);
       await catalog.finishDelete(input);
       return { droppedFiles };
     },

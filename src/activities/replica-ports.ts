@@ -11,7 +11,7 @@ import type {
 } from '../contract/schedule.ts';
 import type { SyncAnswer } from '../contract/sync.ts';
 import type { ReceivedDisk, ReceiverOffer, TransferProgress } from '../contract/transfer.ts';
-import type { ReplicaChain, SealedFile } from '../domain/sealed-file.ts';
+import type { NodeFile, ReplicaChain, SealedFile } from '../domain/sealed-file.ts';
 
 export interface ReplicaCatalog {
   registerSchedule(input: {
@@ -45,8 +45,11 @@ export interface ReplicaCatalog {
   beginGivingUp(input: {
     scheduleUuid: string;
     revision: number;
-  }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }>;
-  /** After the files are gone: drops their rows. @throws {SupersededError} as {@link beginGivingUp} */
+  }): Promise<{ files: readonly NodeFile[]; givenUp: GivenUp | null }>;
+  /**
+   * After this node's files are gone: drops the rows, and leaves the files of other nodes to their workers.
+   * @throws {SupersededError} as {@link beginGivingUp}
+   */
   finishGivingUp(input: { scheduleUuid: string; revision: number }): Promise<void>;
   /** All that the rows tell; the doubts come from {@link ReplicaFiles}. */
   createEmptyTask(input: {
@@ -92,7 +95,7 @@ export interface ReplicaCatalog {
   /** Raises the fence above every task and closes the sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */
-  filesToDrop(input: { scheduleUuid: string; request: DeleteRequest }): Promise<readonly string[]>;
+  filesToDrop(input: { scheduleUuid: string; request: DeleteRequest }): Promise<readonly NodeFile[]>;
   finishDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
 }
 
@@ -123,5 +126,6 @@ export interface ReplicaFiles {
   ): Promise<{ path: string; file: SealedFile }>;
   /** The disks whose files are not what they were when they were sealed, with the first doubt in words. */
   doubts(chains: readonly ReplicaChain[]): Promise<EmptyTask['replicaDoubts']>;
-  remove(paths: readonly string[]): Promise<number>;
+  /** Removes those of this node; the others are for their own nodes' workers. @returns how many files there were */
+  remove(files: readonly NodeFile[]): Promise<number>;
 }

@@ -31,7 +31,11 @@ const IDLE_IN_TRANSACTION_MS = 60_000;
 const SILENT_MS = 120_000;
 const MIGRATIONS_TABLE = 'catalog_migrations';
 /** Classes of PostgreSQL's advisory locks (two 32-bit numbers): the first says what is locked. */
-export const ADVISORY = { migrations: 0x0ff5_1701, instances: 0x0ff5_1702 } as const;
+export const ADVISORY = {
+  migrations: 0x0ff5_1701,
+  instances: 0x0ff5_1702,
+  replicaFolders: 0x0ff5_1703,
+} as const;
 const INT8_OID = 20;
 
 /** Numbers that JavaScript cannot hold exactly are an error, never rounded. */

@@ -7,6 +7,7 @@ import { createLayoutRows } from './replica-layouts.ts';
 import { createPublicationRows } from './replica-publication.ts';
 import { createScheduleRows } from './replica-schedules.ts';
 import { createSessionRows } from './replica-sessions.ts';
+import { createStorageFileRows } from './replica-storage-files.ts';
 import { createSyncRows } from './replica-sync.ts';
 import { createTaskRows } from './replica-tasks.ts';
 
@@ -33,6 +34,7 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createSessionRows(db),
     ...createLayoutRows(db, { replicaRoot, chainLimit }),
     ...createChainRows(db),
+    ...createStorageFileRows(db),
     ...createPublicationRows(db),
     ...createDeletionRows(db),
     ...createGivingUpRows(db),

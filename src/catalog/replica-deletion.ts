@@ -1,5 +1,6 @@
 /** Deleting a schedule at the replica: fence first, then rows leave the view, then files, then rows. */
 import type { DeleteRequest } from '../contract/schedule.ts';
+import type { NodeFile } from '../domain/sealed-file.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, SnapshotLockedError } from './errors.ts';
 import { leaveTombstone } from './fence-rows.ts';
@@ -11,6 +12,7 @@ import {
   type ScheduleRow,
   type TaskRow,
 } from './replica-rows.ts';
+import { leaveToNodes } from './replica-storage-files.ts';
 
 export interface DeleteInput {
   readonly scheduleUuid: string;
@@ -42,7 +44,7 @@ export function createDeletionRows(db: Database) {
      * Takes what is to go out of everybody's view, and names its files. Asked again it names them again.
      * @throws {SnapshotLockedError} when a recovery point that is to be purged is locked; nothing has gone then
      */
-    filesToDrop: (input: DeleteInput): Promise<readonly string[]> =>
+    filesToDrop: (input: DeleteInput): Promise<readonly NodeFile[]> =>
       inTransaction(db, 'replica.commit.filesToDrop', async trx => {
         const schedule = await lockSchedule(trx, input.scheduleUuid);
         if (schedule === null || schedule.deleted_at !== null) return [];
@@ -87,16 +89,15 @@ function assertDeleting(schedule: ScheduleRow): void {
   if (!schedule.deleting) throw new CatalogInputError(`schedule ${schedule.name} is not being deleted`);
 }
 
-interface DroppedRow {
+interface DroppedRow extends NodeFile {
   readonly id: number;
-  readonly path: string;
 }
 
 /**
  * What the schedule has begun and nobody else goes on with is to be removed.
- * @returns the paths of all that is to be removed for it, also from earlier calls
+ * @returns all that is to be removed for it, also from earlier calls
  */
-export async function dropUnpublished(trx: Transaction, scheduleUuid: string): Promise<readonly string[]> {
+export async function dropUnpublished(trx: Transaction, scheduleUuid: string): Promise<readonly NodeFile[]> {
   // Locked first: who is just adopting one has committed then, and is seen by the next statement.
   await trx.raw(
     `select 1 from snapshot_storages st where st.state in ('partial', 'sealed') and ${OWN_STORAGE}
@@ -109,7 +110,7 @@ export async function dropUnpublished(trx: Transaction, scheduleUuid: string): P
     [scheduleUuid, scheduleUuid],
   );
   const rows = await droppedStorages(trx, scheduleUuid);
-  return rows.map(({ path }) => path).sort();
+  return rows.map(({ node, path }) => ({ node, path }));
 }
 
 export async function droppedStorages(
@@ -118,9 +119,10 @@ export async function droppedStorages(
 ): Promise<readonly DroppedRow[]> {
   // Of all files of its targets: those that a schedule wrote which is deleted have nobody else to see to them.
   const { rows } = await trx.raw<{ rows: DroppedRow[] }>(
-    `select st.id, st.path from snapshot_storages st where st.state = 'dropped' and exists (
+    `select st.id, st.node, st.path from snapshot_storages st where st.state = 'dropped' and exists (
        select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
-       where dt.disk_snapshot_id = st.disk_snapshot_id and t.schedule_uuid = ?)`,
+       where dt.disk_snapshot_id = st.disk_snapshot_id and t.schedule_uuid = ?)
+     order by st.path`,
     [scheduleUuid],
   );
   return rows;
@@ -174,6 +176,8 @@ async function withdrawPoints(trx: Transaction, scheduleUuid: string): Promise<v
 
 export async function dropStorages(trx: Transaction, storages: readonly DroppedRow[]): Promise<void> {
   const ids = storages.map(({ id }) => id);
+  // Those of other nodes are still there, and a writer that was held up may have come after the removal here.
+  await leaveToNodes(trx, storages);
   await trx('remote_backup_disk_tasks').whereIn('base_storage_id', ids).update({ base_storage_id: null });
   await trx('remote_backup_disk_tasks')
     .whereIn('storage_id', ids)

@@ -2,6 +2,7 @@
 import { lockTypeOf } from '../contract/names.ts';
 import type { GivenUp } from '../contract/replica-activities.ts';
 import { SupersededError } from '../domain/errors.ts';
+import type { NodeFile } from '../domain/sealed-file.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { checkFence } from './fence-rows.ts';
 import { lockHost } from './host-rows.ts';
@@ -22,11 +23,11 @@ export function createGivingUpRows(db: Database) {
     beginGivingUp: (input: {
       scheduleUuid: string;
       revision: number;
-    }): Promise<{ paths: readonly string[]; givenUp: GivenUp | null }> =>
+    }): Promise<{ files: readonly NodeFile[]; givenUp: GivenUp | null }> =>
       inTransaction(db, 'replica.commit.beginGivingUp', async trx => {
         const schedule = await lockPaused(trx, input);
         const givenUp = await endTasks(trx, schedule);
-        return { paths: await dropUnpublished(trx, schedule.uuid), givenUp };
+        return { files: await dropUnpublished(trx, schedule.uuid), givenUp };
       }),
 
     /**

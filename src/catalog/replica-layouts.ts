@@ -10,6 +10,7 @@ import { CatalogInputError } from './errors.ts';
 import { chainOf } from './replica-chains.ts';
 import { type DiskTaskRow, findDiskTask, lockRunningTask, type StorageRow } from './replica-rows.ts';
 import { assertOpen, lockSession } from './replica-sessions.ts';
+import { lockDiskForAdding } from './replica-storage-files.ts';
 
 /** Where the file of a disk task lies, and what it stands on. */
 export interface ReplicaLayout {
@@ -211,6 +212,7 @@ async function storageOf(
   ];
   // The layers of a replica lie in one directory; a base that we did not write keeps its own place.
   const directory = base?.layout_digest == null ? join(replicaRoot, host, disk) : dirname(base.path);
+  await lockDiskForAdding(trx, host, disk);
   for (let copy = 0; ; copy += 1) {
     const layoutDigest = digestLayout(copy === 0 ? parts : [...parts, String(copy)]);
     const storage = await findOrInsert(trx, {

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { IDENT, SITE_NAME } from '../contract/names.ts';
 import { FormatError } from '../lib/durations.ts';
+import { parseSize, parseSizeOrShare } from '../lib/sizes.ts';
 import { parseEndpoint } from './endpoint.ts';
 
 /** Turns a parser that throws {@link FormatError} into a check; the text itself is kept. */
@@ -22,6 +23,8 @@ const endpoint = readable(text => parseEndpoint(text));
 const reachableEndpoint = readable(text => {
   if (parseEndpoint(text).port === 0) throw new FormatError(`'${text}' needs a port above 0`);
 });
+const size = readable(text => parseSize(text));
+const sizeOrShare = readable(text => parseSizeOrShare(text));
 const hostPattern = z
   .string()
   .refine(text => text === '*' || IDENT.test(text), "must be a host's ident, or '*' for every host");
@@ -76,6 +79,12 @@ export const siteConfigSchema = z.strictObject({
       listen: endpoint,
       advertise: reachableEndpoint.optional(),
       directory: filePath.optional(),
+      /** What stays free on the replicas' file system, as a size or a share of it: `10GiB`, `5%`; 1 % by default. */
+      reserve: sizeOrShare.optional(),
+      /** What the replicas on this node may occupy. */
+      quota: size.optional(),
+      /** The same of single hosts. */
+      hostQuotas: z.record(z.string().regex(IDENT, "must be a host's ident"), size).optional(),
     })
     .optional(),
 });

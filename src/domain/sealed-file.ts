@@ -11,11 +11,16 @@ export interface SealedFile {
   readonly contentDigest: string;
 }
 
-/** One file of a replica's chain. */
-export interface ReplicaLayer {
+/** A replica's file, and where it is. */
+export interface NodeFile {
   /** The node that holds the file. */
   readonly node: string;
+  /** The final path. */
   readonly path: string;
+}
+
+/** One file of a replica's chain. */
+export interface ReplicaLayer extends NodeFile {
   /** Null when nothing was recorded. */
   readonly sealed: SealedFile | null;
 }

@@ -68,6 +68,7 @@ const REPLICA = {
   'replica.commit.finishDelete': 'a schedule is deleted',
   'replica.commit.beginGivingUp': 'an unfinished target is given up',
   'replica.commit.finishGivingUp': 'the files of an unfinished target are gone',
+  'replica.commit.noteRemoved': 'a node has removed a file that was left to it',
 } as const;
 
 const REPLICA_FILES = {
@@ -110,6 +111,8 @@ const REPLICA_FILES = {
   'replica.standAlone.syncDirectory': "the increment's names are gone for good",
   'replica.remove.unlink': 'a file of a layer that is no longer wanted is removed',
   'replica.remove.syncDirectory': 'its name is gone for good',
+  'replica.sweep.unlink': 'a stray file is removed',
+  'replica.sweep.syncDirectory': 'its name is gone for good',
 } as const;
 
 const JOURNAL = {

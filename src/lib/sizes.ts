@@ -37,6 +37,26 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+/** A size by itself, or as a share of a whole. */
+export type SizeOrShare = { readonly bytes: number } | { readonly percent: number };
+
+/**
+ * Reads a size, or a share such as `10%`.
+ * @returns `percent` from 0 to 100
+ * @throws {FormatError} with the reason
+ */
+export function parseSizeOrShare(text: string): SizeOrShare {
+  const share = /^(\d{1,3}(?:\.\d{1,3})?) ?%$/.exec(text);
+  if (share === null) return { bytes: /^0 ?[A-Za-z]*$/.test(text) ? 0 : parseSize(text) };
+  const percent = Number(share[1]);
+  if (percent > 100) throw new FormatError(`'${text}' is more than the whole`);
+  return { percent };
+}
+
+/** @returns whole bytes */
+export const sizeOf = (size: SizeOrShare, wholeBytes: number): number =>
+  'bytes' in size ? size.bytes : Math.floor((wholeBytes * size.percent) / 100);
+
 /**
  * Reads a rate: a size, and `/s`.
  * @returns bytes per second, above zero

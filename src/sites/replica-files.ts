@@ -7,6 +7,7 @@ import type { ReplicaChain } from '../domain/sealed-file.ts';
 import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { sealPartial } from '../images/replica/seal.ts';
 import { doubtSealedFile, sealedFileOf } from '../images/replica/sealed-file.ts';
+import type { SpaceKeeper } from '../images/replica/space.ts';
 import { sealStandAlone } from '../images/replica/stand-alone.ts';
 import { createLease } from './lease.ts';
 
@@ -27,10 +28,12 @@ export function createReplicaFiles(parts: {
   catalog: ReplicaCatalog;
   replicaRoot: string;
   node: string;
+  /** As in `createSessionDirectory`. */
+  space?: SpaceKeeper;
   /** The clock of {@link createLease}. */
   nowMs?: () => number;
 }): ReplicaFiles {
-  const { catalog, replicaRoot, node, nowMs } = parts;
+  const { catalog, replicaRoot, node, space, nowMs } = parts;
   const oneAtATime = createQueues();
 
   async function proveBase(diskTaskUuid: string): Promise<void> {
@@ -58,6 +61,7 @@ export function createReplicaFiles(parts: {
               ...input,
               imageRoots: [replicaRoot],
               proveBase: () => proveBase(diskTaskUuid),
+              space,
               signal,
               onProgress,
               assertUnsealed: createLease(() => sealedMeanwhile(diskTaskUuid), nowMs).renew,
@@ -74,9 +78,9 @@ export function createReplicaFiles(parts: {
       return found.flatMap(({ disk, doubt }) => (doubt === null ? [] : [{ disk, doubt }]));
     },
 
-    async remove(paths) {
+    async remove(files) {
       let removed = 0;
-      for (const path of paths) {
+      for (const { path } of files.filter(file => file.node === node)) {
         if (!resolve(path).startsWith(resolve(replicaRoot) + sep)) throw new OutsideReplicaRootError(path);
         removed += await removeReplicaFiles(path);
       }

@@ -1,6 +1,6 @@
 /** Composition of the replica role: catalog B, its receiver, its replica files. */
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { createReplicaActivities } from '../activities/replica-activities.ts';
 import type { Database } from '../catalog/database.ts';
 import { createNodeRegistry } from '../catalog/nodes.ts';
@@ -11,11 +11,14 @@ import { controlQueue, replicaQueue } from '../contract/names.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { effect } from '../lib/fault-points.ts';
 import type { Log } from '../lib/log.ts';
+import { parseSize, parseSizeOrShare, type SizeOrShare } from '../lib/sizes.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import { createReplicaFiles } from './replica-files.ts';
+import { createReplicaSpace, createUsageCounter, type Quotas } from './replica-space.ts';
+import { startReplicaSweeper } from './replica-sweeper.ts';
 import type { Role } from './role.ts';
 import { startScheduleReconciler } from './schedule-reconciler.ts';
 import { createSessionDirectory } from './session-directory.ts';
@@ -26,6 +29,20 @@ const CONTROL_SLOTS = 200;
 /** Where the replicas of a site lie: the configured folder, else one below its data folder. */
 export const replicaDirectoryOf = (config: SiteConfig): string =>
   config.replica?.directory ?? join(config.dataDir, 'replicas');
+
+const DEFAULT_RESERVE = '1%';
+
+/** What the configuration lets the replicas of this node occupy. */
+function spaceLimitsOf({ replica }: SiteConfig): { reserve: SizeOrShare; quotas: Quotas } {
+  const { reserve = DEFAULT_RESERVE, quota, hostQuotas = {} } = replica ?? {};
+  return {
+    reserve: parseSizeOrShare(reserve),
+    quotas: {
+      siteBytes: quota === undefined ? null : parseSize(quota),
+      hostBytes: new Map(Object.entries(hostQuotas).map(([host, size]) => [host, parseSize(size)])),
+    },
+  };
+}
 
 /** One process serves a node's data port; a second one ends instead of half serving. */
 class PortTakenError extends OffsiteError {
@@ -52,10 +69,15 @@ export async function createReplicaSite(parts: {
   await effect('replica.root.mkdir', () => mkdir(replicaRoot, { recursive: true }));
   await createNodeRegistry(db).register({ node, fingerprint: identity.fingerprint });
   const catalog = createReplicaCatalog(db, { site, replicaRoot });
+  const space = createReplicaSpace({
+    ...spaceLimitsOf(config),
+    usage: createUsageCounter({ files: () => catalog.storageFiles(), node }),
+    hostOf: path => basename(dirname(dirname(path))),
+  });
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot })),
+    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot, space })),
     log,
   });
   await receiver.start().catch(error => {
@@ -63,6 +85,7 @@ export async function createReplicaSite(parts: {
       ? new PortTakenError(config.replica.listen, error)
       : error;
   });
+  const sweeper = startReplicaSweeper({ catalog, node, replicaRoot, log, nowMs: () => Date.now() });
   const reconciler = startScheduleReconciler({ db, starter: createScheduleStarter(config.temporal), log });
   const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
   const listen = parseEndpoint(config.replica.listen);
@@ -79,7 +102,7 @@ export async function createReplicaSite(parts: {
       cut: (diskTaskUuid, below) => receiver.cut(diskTaskUuid, below),
       progress: diskTaskUuid => receiver.progress(diskTaskUuid),
     },
-    files: createReplicaFiles({ catalog, replicaRoot, node }),
+    files: createReplicaFiles({ catalog, replicaRoot, node, space }),
     clock: () => Date.now(),
   });
   const { openReceiver, awaitReceived, finishDiskTask, ...catalogActivities } = activities;
@@ -99,6 +122,7 @@ export async function createReplicaSite(parts: {
     ],
     async close() {
       await reconciler.close();
+      await sweeper.close();
       await receiver.close();
     },
   };

@@ -9,6 +9,7 @@ import { readStoredMap } from '../images/replica/map-file.ts';
 import { incrementName } from '../images/replica/names.ts';
 import { openPartial, type PartialReplica } from '../images/replica/partial.ts';
 import { removeReplicaFiles } from '../images/replica/remove.ts';
+import type { SpaceKeeper } from '../images/replica/space.ts';
 import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
@@ -21,9 +22,11 @@ import { createLease, sessionRefusal } from './lease.ts';
 export function createSessionDirectory(parts: {
   catalog: ReplicaCatalog;
   replicaRoot: string;
+  /** By default the file system is looked at once for each disk. */
+  space?: SpaceKeeper;
   nowMs?: () => number;
 }): SessionDirectory {
-  const { catalog, replicaRoot, nowMs } = parts;
+  const { catalog, replicaRoot, space, nowMs } = parts;
   const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
 
   /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
@@ -43,7 +46,7 @@ export function createSessionDirectory(parts: {
       throw error;
     };
     const lease = createLease(async () => sessionRefusal(session, await find(session.diskTaskUuid)), nowMs);
-    const partial = await openReplica(layout, map, replicaRoot).catch(onFault);
+    const partial = await openReplica(layout, map, replicaRoot, space).catch(onFault);
     return {
       dataBytes: map.dataBytes,
       get durableBytes() {
@@ -104,8 +107,13 @@ export function createSessionDirectory(parts: {
 const receivedName = ({ finalName, standsAlone }: ReplicaLayout): string =>
   standsAlone ? incrementName(finalName) : finalName;
 
-function openReplica(layout: ReplicaLayout, map: ExtentMap, replicaRoot: string): Promise<PartialReplica> {
+function openReplica(
+  layout: ReplicaLayout,
+  map: ExtentMap,
+  replicaRoot: string,
+  space: SpaceKeeper | undefined,
+): Promise<PartialReplica> {
   const { directory, finalName, backing } = layout;
-  const input = { directory, finalName, map, backing };
+  const input = { directory, finalName, map, backing, space };
   return layout.standsAlone ? openIncrement({ ...input, imageRoots: [replicaRoot] }) : openPartial(input);
 }

@@ -7,6 +7,7 @@ import { sql as locks } from './0002-locks.ts';
 import { sql as schedules } from './0003-schedules.ts';
 import { sql as sealedFiles } from './0004-sealed-files.ts';
 import { sql as scheduleWords } from './0005-schedule-words.ts';
+import { sql as spaceAndClocks } from './0007-space-and-clocks.ts';
 
 export interface CatalogMigration {
   readonly name: string;
@@ -19,4 +20,5 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0003-schedules', sql: schedules },
   { name: '0004-sealed-files', sql: sealedFiles },
   { name: '0005-schedule-words', sql: scheduleWords },
+  { name: '0007-space-and-clocks', sql: spaceAndClocks },
 ];

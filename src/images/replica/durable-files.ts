@@ -51,14 +51,26 @@ export async function namingFullDisk<T>(
   } catch (error) {
     const code = errorCode(error);
     if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
-    throw new DiskFullError(path, neededBytes(), await freeBytesAt(dirname(path)), { cause: error });
+    const { freeBytes, freeFiles } = await freeSpaceAt(await nearestDirectory(path));
+    const shortage = {
+      neededBytes: neededBytes(),
+      freeBytes,
+      noMoreFiles: code === 'ENOSPC' && freeFiles === 0,
+    };
+    throw new DiskFullError(path, shortage, { cause: error });
   }
+}
+
+/** The folder of a path, or the nearest above that is there. */
+async function nearestDirectory(path: string): Promise<string> {
+  const parent = dirname(resolve(path));
+  return parent === '/' || (await statOrNull(parent)) !== null ? parent : nearestDirectory(parent);
 }
 
 /** Looks before the first byte; other writers may still be faster. @throws {DiskFullError} */
 export async function assertRoom(path: string, neededBytes: number): Promise<void> {
-  const freeBytes = await freeBytesAt(dirname(path));
-  if (neededBytes > freeBytes) throw new DiskFullError(path, neededBytes, freeBytes);
+  const { freeBytes } = await freeSpaceAt(dirname(path));
+  if (neededBytes > freeBytes) throw new DiskFullError(path, { neededBytes, freeBytes });
 }
 
 /** Bytes that the file occupies; 0 when it is not there. */
@@ -141,18 +153,24 @@ export async function syncDirectory(path: string, point: FaultPoint): Promise<vo
   }
 }
 
-/** Makes the directory and what is missing above it, each name synced. */
+/** Makes the directory and what is missing above it, each name synced. @throws {DiskFullError} */
 export async function makeDirectories(path: string): Promise<void> {
   const whole = resolve(path);
   if ((await statOrNull(whole)) !== null) return;
   const parent = dirname(whole);
   await makeDirectories(parent);
-  try {
-    await effect('replica.directory.mkdir', () => mkdir(whole));
-  } catch (error) {
-    if (errorCode(error) !== 'EEXIST') throw error;
-  }
-  await syncDirectory(parent, 'replica.directory.sync');
+  await namingFullDisk(
+    whole,
+    () => 0,
+    async () => {
+      try {
+        await effect('replica.directory.mkdir', () => mkdir(whole));
+      } catch (error) {
+        if (errorCode(error) !== 'EEXIST') throw error;
+      }
+      await syncDirectory(parent, 'replica.directory.sync');
+    },
+  );
 }
 
 /** @returns the system's code, such as `ENOENT`, or null */
@@ -161,9 +179,19 @@ export function errorCode(error: unknown): string | null {
   return typeof code === 'string' ? code : null;
 }
 
-async function freeBytesAt(directory: string): Promise<number> {
-  const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
+/** What a file system has. */
+export interface FileSystemSpace {
+  /** What an unprivileged writer may still have. */
+  readonly freeBytes: number;
+  readonly sizeBytes: number;
+  /** How many more files; null where the file system does not count them. */
+  readonly freeFiles: number | null;
+}
+
+/** @param path a file or folder that is there */
+export async function freeSpaceAt(path: string): Promise<FileSystemSpace> {
+  const { bavail, blocks, bsize, files, ffree } = await statfs(path);
+  return { freeBytes: bavail * bsize, sizeBytes: blocks * bsize, freeFiles: files === 0 ? null : ffree };
 }
 
 async function nullIfMissing<T>(work: Promise<T>): Promise<T | null> {

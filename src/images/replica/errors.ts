@@ -1,24 +1,48 @@
 /** What can go wrong with files that Offsite writes. */
 import { OffsiteError } from '../../domain/errors.ts';
+import { formatSize } from '../../lib/sizes.ts';
+
+/** What a file system had when something did not fit. */
+export interface Shortage {
+  /** What is still to be written. */
+  readonly neededBytes: number;
+  /** What an unprivileged writer may have. */
+  readonly freeBytes: number;
+  /** Of the free bytes, what is to stay free. */
+  readonly reserveBytes?: number;
+  /** Of the free bytes, what other disks that come now are still to take. */
+  readonly promisedBytes?: number;
+  /** True when it is files that the file system cannot have more of, whatever their size. */
+  readonly noMoreFiles?: boolean;
+}
 
 /** The file system has no room. Heals by itself once there is some. */
 export class DiskFullError extends OffsiteError {
   readonly path: string;
-  /** What is still to be written, and what an unprivileged writer may have. */
   readonly neededBytes: number;
   readonly freeBytes: number;
 
-  constructor(path: string, neededBytes: number, freeBytes: number, options?: ErrorOptions) {
-    super(
-      'DiskFull',
-      `${path}: the file system has ${freeBytes} bytes free, and ${neededBytes} more are needed`,
-      'Free space on that file system, or enlarge it; the transfer goes on by itself.',
-      options,
-    );
+  constructor(path: string, shortage: Shortage, options?: ErrorOptions) {
+    super('DiskFull', `${path}: ${shortageWords(shortage)}`, FULL_HINT, options);
     this.path = path;
-    this.neededBytes = neededBytes;
-    this.freeBytes = freeBytes;
+    this.neededBytes = shortage.neededBytes;
+    this.freeBytes = shortage.freeBytes;
   }
+}
+
+const FULL_HINT = 'Free space on that file system, or enlarge it; the transfer goes on by itself.';
+
+function shortageWords(shortage: Shortage): string {
+  const { neededBytes, freeBytes, reserveBytes = 0, promisedBytes = 0, noMoreFiles = false } = shortage;
+  if (noMoreFiles) return 'the file system takes no more files: its inodes are used up';
+  const not = [
+    ...(reserveBytes > 0 ? [`${formatSize(reserveBytes)} of it stay free`] : []),
+    ...(promisedBytes > 0 ? [`${formatSize(promisedBytes)} of it are for other disks that come now`] : []),
+  ];
+  const but = not.length === 0 ? '' : ` (${not.join(', ')})`;
+  const what =
+    neededBytes === 0 ? 'a name in its folder needs room' : `${formatSize(neededBytes)} are needed`;
+  return `${what}, and the file system has ${formatSize(freeBytes)} free${but}`;
 }
 
 /** A file that must be new is there already. Nothing was written. */

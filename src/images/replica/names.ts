@@ -1,5 +1,5 @@
 /** The names of one layer's files. All lie in the disk's directory, `<replica root>/<host>/<disk>/`. */
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ReplicaFileError } from './errors.ts';
 
 /** `<host snapshot UUID>.<16 hexadecimal digits>.qcow2`, as the catalog gives it. */
@@ -36,4 +36,32 @@ export function layerPaths(directory: string, finalName: string): LayerPaths {
     progress: `${final}.progress`,
     digests: `${final}.digests`,
   };
+}
+
+/** One file of a layer, by its name. */
+export interface LayerFileName {
+  /** The layer's own name, also of its increment. */
+  readonly finalName: string;
+  readonly isIncrement: boolean;
+  readonly part: 'image' | 'partial' | 'map' | 'progress' | 'digests';
+}
+
+const FILE_NAME =
+  /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{16})(\.increment)?\.qcow2(?:\.(partial|map|progress|digests))?$/;
+
+/** @returns null for a name that no layer's file has */
+export function parseLayerFileName(name: string): LayerFileName | null {
+  const match = FILE_NAME.exec(name);
+  if (match === null) return null;
+  const isIncrement = match[2] !== undefined;
+  const part = (match[3] ?? 'image') as LayerFileName['part'];
+  return isIncrement && part === 'image' ? null : { finalName: `${match[1]}.qcow2`, isIncrement, part };
+}
+
+/** Every path that a layer may have files at, those of its increment included. */
+export function layerFilesOf(finalPath: string): readonly string[] {
+  const { final, partial, map, progress, digests } = layerPaths(dirname(finalPath), basename(finalPath));
+  const increment = layerPaths(dirname(finalPath), incrementName(basename(finalPath)));
+  const ofIncrement = [increment.partial, increment.map, increment.progress, increment.digests];
+  return [final, partial, map, progress, digests, ...ofIncrement];
 }

@@ -9,7 +9,6 @@ import { copyStream, writeMetadata } from '../qcow2/writer.ts';
 import { readDigestFile, storeDigestFile } from './digest-file.ts';
 import {
   allocatedBytes,
-  assertRoom,
   makeDirectories,
   namingFullDisk,
   openOrCreate,
@@ -23,6 +22,7 @@ import { ReplicaFileError } from './errors.ts';
 import { storeMapFile } from './map-file.ts';
 import { type LayerPaths, layerPaths } from './names.ts';
 import { ProgressFile } from './progress-file.ts';
+import { FREE_SPACE_ONLY, type SpaceClaim, type SpaceKeeper } from './space.ts';
 
 /** Called after each durable step; a test that throws or dies in it shows what a crash leaves. */
 export type StepHook = (step: string) => void;
@@ -38,6 +38,8 @@ export interface OpenPartialInput {
   readonly onStep?: StepHook | undefined;
   /** Ends the hashing of the prefix with its reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Asked for room before anything is made; {@link FREE_SPACE_ONLY} by default. */
+  readonly space?: SpaceKeeper | undefined;
 }
 
 /** One layer's file, open for the data stream. Calls must not overlap, but for `close`. */
@@ -68,7 +70,8 @@ export interface PartialReplica {
  * Opens a layer's partial file, or makes it: the map first, fsynced with its directory, then the image with
  * its metadata. The durable prefix of an earlier session is read back and hashed, which takes as long as the
  * storage needs to read it. A layer that is sealed already opens as one whose stream is whole.
- * @throws {DiskFullError} when the file system has less room than the rest of the file needs
+ * @throws {DiskFullError} when the file system has less room than the rest of the file needs: nothing is made then
+ * @throws what else `input.space` throws
  * @throws {ReplicaFileError} when the name belongs to another layout, or a sealed file is damaged
  * @throws {LayoutError} when the map cannot become a qcow2 file
  */
@@ -76,12 +79,31 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
   const { directory, finalName, map, backing } = input;
   const layout = computeLayout(map, backing);
   const paths = layerPaths(directory, finalName);
-  const digest = mapDigest(map, createXxh128);
   await makeDirectories(directory);
   if ((await statOrNull(paths.final)) !== null) return openSealed(paths, layout);
 
-  const neededBytes = layout.fileSizeBytes - (await allocatedBytes(paths.partial));
-  await assertRoom(paths.partial, Math.max(0, neededBytes));
+  const neededBytes = Math.max(0, layout.fileSizeBytes - (await allocatedBytes(paths.partial)));
+  const claim = await (input.space ?? FREE_SPACE_ONLY).claim(paths.partial, neededBytes);
+  try {
+    return await namingFullDisk(
+      paths.partial,
+      () => neededBytes,
+      () => openClaimed(input, paths, layout, claim),
+    );
+  } catch (error) {
+    claim.release();
+    throw error;
+  }
+}
+
+async function openClaimed(
+  input: OpenPartialInput,
+  paths: LayerPaths,
+  layout: Qcow2Layout,
+  claim: SpaceClaim,
+): Promise<PartialReplica> {
+  const { map, backing } = input;
+  const digest = mapDigest(map, createXxh128);
   await storeMapFile(paths, { map, backing });
   input.onStep?.('map-stored');
 
@@ -89,26 +111,18 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
   let progress: ProgressFile | null = null;
   try {
     progress = await ProgressFile.open(paths.progress, digest);
-    await syncDirectory(directory, 'replica.partial.syncDirectory');
+    await syncDirectory(paths.directory, 'replica.partial.syncDirectory');
     input.onStep?.('files-created');
     const durableBytes = await adoptableBytes(file, progress, layout);
     if (durableBytes === 0) {
       // Metadata is durable since the first flush; before that, writing it again heals a torn one.
-      await namingFullDisk(
-        paths.partial,
-        () => neededBytes,
-        () => writeMetadata('replica.partial.metadata', file, layout),
-      );
+      await writeMetadata('replica.partial.metadata', file, layout);
       input.onStep?.('metadata-written');
     }
     const digester = await hashPrefix(file, paths.partial, layout, durableBytes, input.signal);
+    claim.keep(restBytes(layout, durableBytes));
     return new OpenReplica({
-      paths,
-      layout,
-      mapDigest: digest,
-      file,
-      progress,
-      digester,
+      ...{ paths, layout, mapDigest: digest, file, progress, digester, claim },
       onStep: input.onStep,
     });
   } catch (error) {
@@ -117,6 +131,9 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
     throw error;
   }
 }
+
+const restBytes = (layout: Qcow2Layout, writtenBytes: number): number =>
+  Math.max(0, layout.fileSizeBytes - layout.dataStart - writtenBytes);
 
 /** The durable progress, unless the image is too short for it: then the image was replaced, and it starts anew. */
 async function adoptableBytes(
@@ -176,6 +193,7 @@ interface OpenReplicaParts {
   readonly file: FileHandle;
   readonly progress: ProgressFile;
   readonly digester: ContentDigester;
+  readonly claim: SpaceClaim;
   readonly onStep: StepHook | undefined;
 }
 
@@ -202,7 +220,7 @@ class OpenReplica implements PartialReplica {
   }
 
   async write(bytes: Buffer, position: number): Promise<void> {
-    const { file, layout, digester } = this.#parts;
+    const { file, layout, digester, claim } = this.#parts;
     if (position !== this.#writtenBytes) {
       throw new RangeError(`data for position ${position} came where ${this.#writtenBytes} was due`);
     }
@@ -210,6 +228,8 @@ class OpenReplica implements PartialReplica {
       throw new RangeError('more data than the extent map has');
     }
     await this.#exclusively(async () => {
+      // All that was written is acknowledged at such a moment, so that what is refused here need not come twice.
+      if (this.#writtenBytes === this.#durableBytes) await claim.assertStillFree();
       await writeFully('replica.partial.write', file, bytes, layout.dataStart + position);
       digester.update(bytes);
       this.#writtenBytes += bytes.length;
@@ -255,17 +275,19 @@ class OpenReplica implements PartialReplica {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     await this.#running.catch(() => undefined);
+    this.#parts.claim.release();
     await this.#parts.progress.close();
     await this.#parts.file.close();
   }
 
   async #flush(): Promise<void> {
-    const { file, progress } = this.#parts;
+    const { file, progress, layout, claim } = this.#parts;
     await effect('replica.partial.fdatasync', () => file.datasync());
     this.#step('data-flushed');
     await progress.store(this.#writtenBytes);
     this.#step('progress-stored');
     this.#durableBytes = this.#writtenBytes;
+    claim.keep(restBytes(layout, this.#durableBytes));
   }
 
   /** After a failure the digest no longer follows the file, so nothing more is taken: open it again. */
@@ -274,8 +296,7 @@ class OpenReplica implements PartialReplica {
       throw new ReplicaFileError(this.#parts.paths.partial, `the file is ${this.#state}; open it again`);
     }
     const { layout, paths } = this.#parts;
-    const restBytes = () => layout.fileSizeBytes - layout.dataStart - this.#writtenBytes;
-    const running = namingFullDisk(paths.partial, restBytes, work);
+    const running = namingFullDisk(paths.partial, () => restBytes(layout, this.#writtenBytes), work);
     this.#running = running;
     try {
       return await running;

@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { toHex } from '../../lib/digest.ts';
 import { effect } from '../../lib/fault-points.ts';
 import { readDigestFile } from './digest-file.ts';
-import { openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
+import { namingFullDisk, openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
 import { readMapFile } from './map-file.ts';
 import { type LayerPaths, layerPaths } from './names.ts';
@@ -26,8 +26,19 @@ const READ_ONLY = 0o444;
  * the next call goes on from what it finds.
  * @returns the final path
  * @throws {ReplicaFileError} when neither file is there, or the content is not what was agreed on
+ * @throws {DiskFullError}
  */
 export async function sealPartial(input: SealInput): Promise<{ path: string }> {
+  const { final } = layerPaths(input.directory, input.finalName);
+  // A name in a folder may need room, too.
+  return namingFullDisk(
+    final,
+    () => 0,
+    () => sealInOrder(input),
+  );
+}
+
+async function sealInOrder(input: SealInput): Promise<{ path: string }> {
   const { directory, finalName, contentDigest } = input;
   const step = (name: string) => input.onStep?.(name);
   const paths = layerPaths(directory, finalName);

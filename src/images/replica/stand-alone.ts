@@ -16,6 +16,7 @@ import { incrementName, layerPaths } from './names.ts';
 import { type OpenPartialInput, openPartial, type PartialReplica, SealedReplica } from './partial.ts';
 import { removeLayer } from './remove.ts';
 import { ensureDigests, type SealInput, sealPartial } from './seal.ts';
+import type { SpaceKeeper } from './space.ts';
 
 const PIECE_BYTES = 1024 * 1024;
 const FLUSH_BYTES = 64 * PIECE_BYTES;
@@ -66,6 +67,8 @@ export interface SealStandAloneInput extends SealInput {
   readonly imageRoots: readonly string[];
   /** Called before anything is copied: throws when the base is not what it was. */
   readonly proveBase?: () => Promise<void>;
+  /** Asked for room for the copy; by default the file system is looked at once. */
+  readonly space?: SpaceKeeper | undefined;
   /** Ends the copying with its reason; what is durable stays. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((copiedBytes: number, totalBytes: number) => void) | undefined;
@@ -108,7 +111,7 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
   try {
     await forgetOtherMap(directory, finalName, source.map);
     const target = await openPartial({
-      ...{ directory, finalName, map: source.map, backing: null, onStep, signal },
+      ...{ directory, finalName, map: source.map, backing: null, onStep, signal, space: input.space },
     });
     try {
       await copyRest(source, target, input);

@@ -99,8 +99,8 @@ describe('giving up at the replica', () => {
     const begun = await begin(target);
     await write({ paused: true, releasing: true });
     await end(begun);
-    const { paths, givenUp } = await giveUp();
-    expect(paths).toEqual([begun.path]);
+    const { files, givenUp } = await giveUp();
+    expect(files).toEqual([{ node: 'b1', path: begun.path }]);
     expect(givenUp).toEqual({
       fence: { scheduleUuid: spec.uuid, generation: begun.fence.generation + 1, plan: 0 },
       lockType: lockTypeOf(spec.uuid),
@@ -120,11 +120,11 @@ describe('giving up at the replica', () => {
 
   it('has nothing for the source when the last task left nothing there', async () => {
     await write({ paused: true });
-    expect(await giveUp()).toEqual({ paths: [], givenUp: null });
+    expect(await giveUp()).toEqual({ files: [], givenUp: null });
     await write({ paused: false });
     await publishTask(catalog, spec.uuid, answerOf(randomUUID()));
     await write({ paused: true });
-    expect(await giveUp()).toEqual({ paths: [], givenUp: null });
+    expect(await giveUp()).toEqual({ files: [], givenUp: null });
   });
 
   it('is refused once the schedule was resumed, or paused anew', async () => {
@@ -156,8 +156,8 @@ describe('giving up at the replica', () => {
     const theirs = await begin(target, other);
     await end(await begin(target));
     await write({ paused: true });
-    const { paths } = await giveUp();
-    expect(paths).not.toContain(theirs.path);
+    const { files } = await giveUp();
+    expect(files.map(({ path }) => path)).not.toContain(theirs.path);
     expect(await database().db('snapshot_storages').where({ path: theirs.path })).toHaveLength(1);
     await write({ paused: false });
     const next = await catalog.createEmptyTask({ scheduleUuid: spec.uuid, taskUuid: randomUUID() });

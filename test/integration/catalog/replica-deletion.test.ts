@@ -57,7 +57,7 @@ async function deleteSchedule(request: { purge: boolean }, schedule = spec): Pro
   expect(await catalog.filesToDrop(input)).toEqual(files);
   await catalog.finishDelete(input);
   await catalog.finishDelete(input);
-  return files;
+  return files.map(({ path }) => path);
 }
 
 const rowsLeft = async (uuid: string) => (await database().db('host_snapshots').where({ uuid })).length;

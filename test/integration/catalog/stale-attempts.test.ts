@@ -78,17 +78,17 @@ async function pauseFor(schedule: ScheduleSpec, revision: number, paused: boolea
 
 async function giveUp(schedule: ScheduleSpec, revision: number): Promise<readonly string[]> {
   const input = { scheduleUuid: schedule.uuid, revision };
-  const { paths } = await catalog.beginGivingUp(input);
+  const { files } = await catalog.beginGivingUp(input);
   await catalog.finishGivingUp(input);
-  return paths;
+  return files.map(({ path }) => path);
 }
 
 async function deleteSchedule(schedule: ScheduleSpec, request: { purge: boolean }) {
   const input = { scheduleUuid: schedule.uuid, request };
   await catalog.beginDelete(input);
-  const paths = await catalog.filesToDrop(input);
+  const files = await catalog.filesToDrop(input);
   await catalog.finishDelete(input);
-  return paths;
+  return files.map(({ path }) => path);
 }
 
 async function lockWaits(): Promise<number> {
@@ -191,7 +191,7 @@ describe('a file that is to be removed', () => {
     await gate.commit();
     const [files, layout] = await Promise.all([dropping, adopting]);
     const path = `${layout.directory}/${layout.finalName}`;
-    expect(files.includes(path)).toBe(false);
+    expect(files.map(file => file.path)).not.toContain(path);
   });
 });
 
