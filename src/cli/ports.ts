@@ -159,6 +159,51 @@ export interface ReplicaInventory {
   close(): Promise<void>;
 }
 
+/** What the replicas of a node occupy. Bytes are what the file system has allocated. */
+export interface ReplicaSpace {
+  /** The absolute folder of the replicas. */
+  readonly directory: string;
+  readonly freeBytes: number;
+  /** Of the whole file system. */
+  readonly sizeBytes: number;
+  /** What is to stay free. */
+  readonly reserveBytes: number;
+  readonly usedBytes: number;
+  /** Null without a quota. */
+  readonly quotaBytes: number | null;
+  /** By ident. */
+  readonly hosts: readonly {
+    readonly host: string;
+    readonly usedBytes: number;
+    readonly quotaBytes: number | null;
+  }[];
+}
+
+export interface StrayFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly reason: string;
+}
+
+export interface SweptFiles {
+  /** Nothing was removed: `removed` has what would be. */
+  readonly dryRun: boolean;
+  readonly removed: readonly StrayFile[];
+  /** They changed too lately. */
+  readonly waiting: readonly StrayFile[];
+  /** They look like whole layers, and the catalog does not know them. */
+  readonly unknown: readonly StrayFile[];
+  readonly freedBytes: number;
+}
+
+/** The files of this node's replicas. Needs neither A nor Temporal. */
+export interface ReplicaFileService {
+  space(): Promise<ReplicaSpace>;
+  /** @param request.graceMs null for the grace of the worker's own sweeper */
+  sweep(request: { readonly dryRun: boolean; readonly graceMs: number | null }): Promise<SweptFiles>;
+  close(): Promise<void>;
+}
+
 /** A worker that polls. */
 export interface RunningWorker {
   /** What it serves, for the first lines an operator sees, such as its task queues and its receiver. */
@@ -179,6 +224,7 @@ export interface SetupReport {
 export interface SiteServices {
   openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
   openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
+  openReplicaFileService(config: SiteConfig): Promise<ReplicaFileService>;
   /**
    * Starts this node's worker; resolves when it polls, and waits for PostgreSQL and Temporal as long as they need.
    * @param signal ends that waiting: it rejects then

@@ -3,6 +3,7 @@ import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { startWorkerProcess, type WorkerProcess } from './worker-process.ts';
 
+export { openReplicaFileService } from './replica-file-service.ts';
 export { openReplicaInventory } from './replica-inventory.ts';
 export { setup } from './setup.ts';
 export { openSourceInventory } from './source-inventory.ts';

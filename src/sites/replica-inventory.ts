@@ -16,7 +16,7 @@ import { proveChain } from '../images/proof.ts';
 import { effect } from '../lib/fault-points.ts';
 import { ScheduleUnknownError } from '../orchestration/errors.ts';
 import { openCatalog } from './open-catalog.ts';
-import { replicaDirectoryOf } from './replica-site.ts';
+import { replicaDirectoryOf } from './replica-directory.ts';
 
 const OVERLAY_CLUSTER_BYTES = 64 * 1024;
 

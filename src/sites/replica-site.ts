@@ -1,6 +1,6 @@
 /** Composition of the replica role: catalog B, its receiver, its replica files. */
 import { mkdir } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { createReplicaActivities } from '../activities/replica-activities.ts';
 import type { Database } from '../catalog/database.ts';
 import { createNodeRegistry } from '../catalog/nodes.ts';
@@ -11,13 +11,13 @@ import { controlQueue, replicaQueue } from '../contract/names.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { effect } from '../lib/fault-points.ts';
 import type { Log } from '../lib/log.ts';
-import { parseSize, parseSizeOrShare, type SizeOrShare } from '../lib/sizes.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
+import { replicaDirectoryOf } from './replica-directory.ts';
 import { createReplicaFiles } from './replica-files.ts';
-import { createReplicaSpace, createUsageCounter, type Quotas } from './replica-space.ts';
+import { createReplicaSpace, createUsageCounter, spaceLimitsOf } from './replica-space.ts';
 import { startReplicaSweeper } from './replica-sweeper.ts';
 import type { Role } from './role.ts';
 import { startScheduleReconciler } from './schedule-reconciler.ts';
@@ -25,24 +25,6 @@ import { createSessionDirectory } from './session-directory.ts';
 
 const CATALOG_SLOTS = 40;
 const CONTROL_SLOTS = 200;
-
-/** Where the replicas of a site lie: the configured folder, else one below its data folder. */
-export const replicaDirectoryOf = (config: SiteConfig): string =>
-  config.replica?.directory ?? join(config.dataDir, 'replicas');
-
-const DEFAULT_RESERVE = '1%';
-
-/** What the configuration lets the replicas of this node occupy. */
-function spaceLimitsOf({ replica }: SiteConfig): { reserve: SizeOrShare; quotas: Quotas } {
-  const { reserve = DEFAULT_RESERVE, quota, hostQuotas = {} } = replica ?? {};
-  return {
-    reserve: parseSizeOrShare(reserve),
-    quotas: {
-      siteBytes: quota === undefined ? null : parseSize(quota),
-      hostBytes: new Map(Object.entries(hostQuotas).map(([host, size]) => [host, parseSize(size)])),
-    },
-  };
-}
 
 /** One process serves a node's data port; a second one ends instead of half serving. */
 class PortTakenError extends OffsiteError {

@@ -1,17 +1,32 @@
 /** Who may still write how much on this node: a reserve of the file system, the quotas, and what was promised. */
 import { dirname } from 'node:path';
 import type { StorageFile } from '../catalog/replica-storage-files.ts';
+import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { allocatedBytes, freeSpaceAt } from '../images/replica/durable-files.ts';
 import { DiskFullError } from '../images/replica/errors.ts';
 import { layerFilesOf } from '../images/replica/names.ts';
 import type { SpaceClaim, SpaceKeeper } from '../images/replica/space.ts';
-import { formatSize, type SizeOrShare, sizeOf } from '../lib/sizes.ts';
+import { formatSize, parseSize, parseSizeOrShare, type SizeOrShare, sizeOf } from '../lib/sizes.ts';
 
 /** What may be occupied; null for no limit. */
 export interface Quotas {
-  readonly siteBytes: number | null;
+  readonly nodeBytes: number | null;
   readonly hostBytes: ReadonlyMap<string, number>;
+}
+
+const DEFAULT_RESERVE = '1%';
+
+/** What the configuration lets the replicas of this node occupy. */
+export function spaceLimitsOf({ replica }: SiteConfig): { reserve: SizeOrShare; quotas: Quotas } {
+  const { reserve = DEFAULT_RESERVE, quota, hostQuotas = {} } = replica ?? {};
+  return {
+    reserve: parseSizeOrShare(reserve),
+    quotas: {
+      nodeBytes: quota === undefined ? null : parseSize(quota),
+      hostBytes: new Map(Object.entries(hostQuotas).map(([host, size]) => [host, parseSize(size)])),
+    },
+  };
 }
 
 /** The replicas would occupy more than they may. Heals when replicas go or the quota is raised. */
@@ -122,7 +137,7 @@ export function createReplicaSpace(parts: {
   async function assertQuotas(path: string, neededBytes: number): Promise<void> {
     const host = hostOf(path);
     const hostQuota = quotas.hostBytes.get(host);
-    if (quotas.siteBytes === null && hostQuota === undefined) return;
+    if (quotas.nodeBytes === null && hostQuota === undefined) return;
     const used = await usage();
     const assertWithin = (whose: string, quotaBytes: number, usedBytes: number, promised: number): void => {
       if (usedBytes + promised + neededBytes <= quotaBytes) return;
@@ -132,8 +147,8 @@ export function createReplicaSpace(parts: {
       const ofHost = promisedBytes(path, other => hostOf(other) === host);
       assertWithin(`host ${host}`, hostQuota, used.hostBytes.get(host) ?? 0, ofHost);
     }
-    if (quotas.siteBytes !== null) {
-      assertWithin('this node', quotas.siteBytes, used.totalBytes, promisedBytes(path));
+    if (quotas.nodeBytes !== null) {
+      assertWithin('this node', quotas.nodeBytes, used.totalBytes, promisedBytes(path));
     }
   }
 

@@ -6,6 +6,7 @@ import { type CommandContext, contextOf } from '../command-context.ts';
 import type { ReplicaInventory } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
 import { loadSiteServices, using } from '../services.ts';
+import { addReplicaFileCommands } from './replica-files.ts';
 
 interface RecoverOptions {
   readonly point?: string;
@@ -49,6 +50,8 @@ export function addReplicaCommands(program: Command, io: CliIo): void {
         ),
       );
     });
+
+  addReplicaFileCommands(replica, io);
 
   replica
     .command('recover')

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { ReplicaFiles } from '../../../src/activities/replica-ports.ts';
 import type { Database } from '../../../src/catalog/database.ts';
 import { createReplicaCatalog, type ReplicaCatalog } from '../../../src/catalog/replica-catalog.ts';
@@ -11,7 +11,9 @@ import type { ScheduleSpec } from '../../../src/contract/schedule.ts';
 import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
 import type { ExtentMap } from '../../../src/domain/extent-map.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
+import type { SizeOrShare } from '../../../src/lib/sizes.ts';
 import { createReplicaFiles } from '../../../src/sites/replica-files.ts';
+import { createReplicaSpace, createUsageCounter, type Quotas } from '../../../src/sites/replica-space.ts';
 import { createSessionDirectory } from '../../../src/sites/session-directory.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
 import { qemuImg } from '../../support/qemu.ts';
@@ -54,6 +56,7 @@ export interface DiskRun {
 
 export interface ReplicaBench {
   readonly root: string;
+  readonly replicaRoot: string;
   readonly catalog: ReplicaCatalog;
   readonly directory: SessionDirectory;
   readonly files: ReplicaFiles;
@@ -71,21 +74,34 @@ export interface ReplicaBench {
   close(): Promise<void>;
 }
 
-/** @param nowMs the clock by which writers ask whether their session is still theirs */
+/**
+ * @param nowMs the clock by which writers ask whether their session is still theirs
+ * @param options.root a folder that is there and stays; by default one of the bench's own
+ * @param options.limits what the replicas may occupy
+ */
 export async function createReplicaBench(
   db: Database,
   chainLimit?: number,
   nowMs?: () => number,
+  options: { readonly root?: string; readonly limits?: { reserve: SizeOrShare; quotas: Quotas } } = {},
 ): Promise<ReplicaBench> {
-  const root = await mkdtemp(join(tmpdir(), 'offsite-test-'));
+  const root = options.root ?? (await mkdtemp(join(tmpdir(), 'offsite-test-')));
   const replicaRoot = join(root, 'replicas');
   const catalog = createReplicaCatalog(db, { site: 'b', replicaRoot, ...(chainLimit && { chainLimit }) });
-  const directory = createSessionDirectory({ catalog, replicaRoot, ...(nowMs && { nowMs }) });
-  const files = createReplicaFiles({ catalog, replicaRoot, node: NODE, ...(nowMs && { nowMs }) });
+  const space =
+    options.limits &&
+    createReplicaSpace({
+      ...options.limits,
+      usage: createUsageCounter({ files: () => catalog.storageFiles(), node: NODE }),
+      hostOf: path => basename(dirname(dirname(path))),
+    });
+  const parts = { catalog, replicaRoot, ...(nowMs && { nowMs }), ...(space && { space }) };
+  const directory = createSessionDirectory(parts);
+  const files = createReplicaFiles({ ...parts, node: NODE });
   const spec = await newSchedule(catalog);
 
   const bench: ReplicaBench = {
-    ...{ root, catalog, directory, files, spec },
+    ...{ root, replicaRoot, catalog, directory, files, spec },
 
     async begin(layer, senderFingerprint = FINGERPRINT) {
       const taskUuid = randomUUID();
@@ -143,7 +159,9 @@ export async function createReplicaBench(
       return path;
     },
 
-    close: () => rm(root, { recursive: true, force: true }),
+    async close() {
+      if (options.root === undefined) await rm(root, { recursive: true, force: true });
+    },
   };
   return bench;
 }
