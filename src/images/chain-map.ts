@@ -58,6 +58,13 @@ export async function buildExtentMap(input: MapInput): Promise<ExtentMap> {
   }
 }
 
+/** The map of one layer alone, in its own clusters. */
+export const mapLayer = (layer: Layer, clusterSizeBytes: number): Promise<ExtentMap> =>
+  mapInClusters(
+    { virtualSizeBytes: layer.virtualSizeBytes, layers: [layer], baseSizeBytes: null },
+    clusterSizeBytes,
+  );
+
 async function mapInClusters(input: MapInput, clusterSizeBytes: number): Promise<ExtentMap> {
   const { virtualSizeBytes, layers } = input;
   const walker = new ChainWalker(layers);

@@ -20,6 +20,8 @@ export interface OpenChainOptions {
   readonly topFormat?: 'qcow2' | 'raw';
   /** How a file is opened; from the file system, where nothing else is given. */
   readonly openFile?: OpenImageFile;
+  /** Puts another reader over each layer, such as one that verifies what it reads. */
+  readonly wrapLayer?: ((layer: Layer) => Promise<Layer>) | undefined;
 }
 
 export interface MapOptions {
@@ -69,7 +71,9 @@ export async function openChain(topPath: string, options: OpenChainOptions): Pro
           `${layer.path}: its ${count} internal snapshots are not replicated, only the active state`,
         );
     }
-    return new OpenedChain(layers, warnings);
+    const { wrapLayer } = options;
+    const read = wrapLayer === undefined ? layers : await Promise.all(layers.map(wrapLayer));
+    return new OpenedChain(read, warnings);
   } catch (error) {
     await closeAll(layers);
     throw error;

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { LayerProof } from '../contract/sync.ts';
 import { PlanBrokenError } from '../domain/errors.ts';
 import type { Extent, ExtentMap } from '../domain/extent-map.ts';
-import { forEachParallel, type ImageChain, openChain } from './chain.ts';
+import { forEachParallel, type ImageChain, type OpenChainOptions, openChain } from './chain.ts';
 import { ImageError, ImageUnreadableError } from './errors.ts';
 import { compareProofs, fileStateOf, proofsOf } from './proof.ts';
 
@@ -18,6 +18,8 @@ export interface LayerSourceOptions {
   readonly imageRoots: readonly string[];
   /** What was decided on; the files must still be the same. */
   readonly proof: readonly LayerProof[];
+  /** As of `openChain`. */
+  readonly wrapLayer?: OpenChainOptions['wrapLayer'];
 }
 
 /** Fits the port of the same shape in transfer/. */
@@ -70,7 +72,7 @@ async function mapOf(
 }
 
 async function assertSame(options: LayerSourceOptions): Promise<void> {
-  const chain = await openAsDecided(options);
+  const chain = await openAsDecided({ ...options, wrapLayer: undefined });
   try {
     assertProven(options, await proofsOf(chain), 'while it was sent');
   } finally {
@@ -88,9 +90,9 @@ function assertProven(
 }
 
 /** The proof shows that the chain could be opened; if it cannot be now, it is not the same any more. */
-async function openAsDecided({ topPath, imageRoots }: LayerSourceOptions): Promise<ImageChain> {
+async function openAsDecided({ topPath, imageRoots, wrapLayer }: LayerSourceOptions): Promise<ImageChain> {
   try {
-    return await openChain(topPath, { imageRoots });
+    return await openChain(topPath, { imageRoots, wrapLayer });
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     throw new PlanBrokenError(`${topPath} changed since the decision: ${error.message}`, { cause: error });

@@ -37,11 +37,10 @@ it.each([4, 64, 128, 2048])('our reader finds in our layers what was sent, clust
       content = contentOf(map, stream, content);
       paths.push(join(dir, name));
     }
-    for (const [index, path] of paths.entries()) {
+    for (const path of paths) {
       const chain = await openChain(path, { imageRoots: [dir] });
       try {
-        const map = await chain.map(index === 0 ? {} : { above: 1 });
-        expect(await verifySealed(path, { map })).toMatchObject({ intact: true, mapMatches: true });
+        expect(await verifySealed(path, { imageRoots: [dir] })).toMatchObject({ damage: null });
         if (path !== paths.at(-1)) continue;
         const read = Buffer.alloc(chain.virtualSizeBytes);
         await chain.read(read, 0);

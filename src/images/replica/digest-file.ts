@@ -26,6 +26,10 @@ export interface LayerDigests extends LayerDigestsHead {
   readonly blockCount: number;
   /** In rising order of blocks. */
   blocks(): Iterable<BlockDigest>;
+  /** @throws {RangeError} beyond {@link blockCount} */
+  entry(index: number): BlockDigest;
+  /** {@link BLOCK_ENTRY_BYTES} for each block. */
+  readonly entries: Uint8Array;
 }
 
 /**
@@ -93,7 +97,12 @@ export function decodeDigestFile(path: string, bytes: Buffer): LayerDigests {
   if (!isSealed(bytes)) throw new ReplicaFileError(path, 'the digest file is torn or damaged');
   const { blockCount, virtualSizeBytes } = head;
   checkBlocks(path, bytes, blockCount, Math.ceil(virtualSizeBytes / BLOCK_BYTES));
-  return { ...head, blocks: () => decodeBlocks(bytes, blockCount) };
+  return {
+    ...head,
+    blocks: () => decodeBlocks(bytes, blockCount),
+    entry: index => decodeEntry(bytes, index),
+    entries: bytes.subarray(HEADER_BYTES, HEADER_BYTES + blockCount * BLOCK_ENTRY_BYTES),
+  };
 }
 
 function decodeHead(
@@ -156,11 +165,13 @@ function checkBlocks(path: string, bytes: Buffer, blockCount: number, blockLimit
 }
 
 function* decodeBlocks(bytes: Buffer, blockCount: number): Generator<BlockDigest, undefined> {
-  for (let index = 0; index < blockCount; index += 1) {
-    const at = HEADER_BYTES + index * BLOCK_ENTRY_BYTES;
-    yield {
-      block: Number(bytes.readBigUInt64LE(at)),
-      digest: bytes.subarray(at + 8, at + BLOCK_ENTRY_BYTES),
-    };
-  }
+  for (let index = 0; index < blockCount; index += 1) yield decodeEntry(bytes, index);
+}
+
+function decodeEntry(bytes: Buffer, index: number): BlockDigest {
+  const at = HEADER_BYTES + index * BLOCK_ENTRY_BYTES;
+  return {
+    block: Number(bytes.readBigUInt64LE(at)),
+    digest: bytes.subarray(at + 8, at + BLOCK_ENTRY_BYTES),
+  };
 }

@@ -17,6 +17,7 @@ import { type OpenPartialInput, openPartial, type PartialReplica, SealedReplica 
 import { removeLayer } from './remove.ts';
 import { ensureDigests, type SealInput, sealPartial } from './seal.ts';
 import type { SpaceKeeper } from './space.ts';
+import { verifiedLayer } from './verified-layer.ts';
 
 const PIECE_BYTES = 1024 * 1024;
 const FLUSH_BYTES = 64 * PIECE_BYTES;
@@ -82,8 +83,9 @@ export interface SealStandAloneInput extends SealInput {
  * increment goes. Any step may be the last before a crash: the next call goes on from what it finds.
  * @param input.contentDigest what both sites agreed on: the increment's. The image has a digest of its own,
  * which its digest file tells
- * @throws {ReplicaFileError} as {@link sealPartial} @throws {DiskFullError} @throws {ImageError}
- * @throws {PlanBrokenError} when a layer of the base changed meanwhile
+ * @throws {ReplicaFileError} as {@link sealPartial}, and naming the layer whose bytes are not those that were sealed:
+ * each block is hashed before a byte of it is copied
+ * @throws {DiskFullError} @throws {ImageError} @throws {PlanBrokenError} when a layer of the base changed meanwhile
  */
 export async function sealStandAlone(input: SealStandAloneInput): Promise<{ path: string }> {
   const { directory, finalName, onStep } = input;
@@ -107,7 +109,11 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
   onStep?.('increment-checked');
   const topPath = increment.partial;
   const proof = await proveChain(topPath, { imageRoots });
-  const source = await openLayerSource({ topPath, basePath: null, imageRoots, proof });
+  // The copy gets digests of its own: what it is made of must be what was sealed, byte by byte.
+  const source = await openLayerSource({
+    ...{ topPath, basePath: null, imageRoots, proof },
+    wrapLayer: verifiedLayer,
+  });
   try {
     await forgetOtherMap(directory, finalName, source.map);
     const target = await openPartial({

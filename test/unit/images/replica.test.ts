@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { open, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { computeLayout } from '../../../src/images/qcow2/layout.ts';
@@ -273,26 +273,81 @@ describe('a sealed layer at rest', () => {
   it('names the blocks that are damaged', async () => {
     await withMemoryDir(async dir => {
       const path = join(dir, await sealLayer(dir, { map, stream }));
-      expect(await verifySealed(path, { map })).toEqual({
-        intact: true,
-        mapMatches: true,
+      const verify = () => verifySealed(path, { imageRoots: [dir] });
+      expect(await verify()).toMatchObject({
+        damage: null,
         damagedBlocks: [],
-        checkedBytes: map.dataBytes,
+        checkedBytes: dataStart + map.dataBytes,
+        file: { contentDigest: expect.stringMatching(/^[0-9a-f]{32}$/) },
       });
       // Stream position 1.25 MiB is guest offset 1.5 MiB, behind four clusters of zeros.
       await damage(path, dataStart + 20 * 65536);
       await damage(path, dataStart + map.dataBytes - 10);
-      expect(await verifySealed(path, { map })).toMatchObject({ intact: false, damagedBlocks: [1, 3] });
+      expect(await verify()).toMatchObject({
+        damage: '2 of its 4 blocks of 1 MiB differ, the first at guest MiB 1',
+        damagedBlocks: [1, 3],
+      });
       await truncate(path, dataStart + MIB);
-      expect((await verifySealed(path, { map })).damagedBlocks).toEqual([1, 2, 3]);
+      expect((await verify()).damage).toContain('lies outside the file');
     });
   });
 
-  it('tells when the tables are not those that were sealed', async () => {
+  it('compares every byte of header and tables with what the map gives', async () => {
     await withMemoryDir(async dir => {
       const path = join(dir, await sealLayer(dir, { map, stream }));
-      const other = mapOf(4 * MIB, 65536, [['data', 50]]);
-      expect(await verifySealed(path, { map: other })).toMatchObject({ intact: false, mapMatches: false });
+      const pristine = await readFile(path);
+      for (let at = 0; at < dataStart; at += 4099) {
+        await damage(path, at);
+        const { damage: found } = await verifySealed(path, { imageRoots: [dir] });
+        expect(found, `byte ${at}`).not.toBeNull();
+        await chmod(path, 0o644);
+        await writeFile(path, pristine);
+      }
+      expect((await verifySealed(path, { imageRoots: [dir] })).damage).toBeNull();
+    });
+  });
+
+  it('tells a file, a base or a digest file that is not the one that was recorded', async () => {
+    await withMemoryDir(async dir => {
+      const path = join(dir, await sealLayer(dir, { map, stream }));
+      const { file } = await verifySealed(path, { imageRoots: [dir] });
+      const sealed = file ?? { sizeBytes: 0, contentDigest: '' };
+      const verify = (options: object) => verifySealed(path, { imageRoots: [dir], sealed, ...options });
+      expect((await verify({})).damage).toBeNull();
+      expect((await verify({ baseName: 'other.qcow2' })).damage).toContain('its header names the base null');
+      expect((await verify({ sealed: { ...sealed, contentDigest: '0'.repeat(32) } })).damage).toBe(
+        'its digest file tells of another content',
+      );
+      expect((await verify({ sealed: { ...sealed, sizeBytes: 1 } })).damage).toContain('instead of 1');
+      const other = join(
+        dir,
+        await sealLayer(dir, {
+          map: mapOf(4 * MIB, 65536, [['data', 50]]),
+          stream: randomBytes(50 * 65536, 9),
+        }),
+      );
+      await copyFile(`${other}.digests`, `${path}.digests`);
+      expect((await verifySealed(path, { imageRoots: [dir] })).damage).toBe(
+        'its tables are not those that were sealed',
+      );
+      await rm(`${path}.digests`);
+      expect((await verify({})).damage).toBe('the digest file is missing');
+      await rm(path);
+      expect((await verify({})).damage).toBe('the file does not exist');
+    });
+  });
+
+  it('a reader that may not read it says nothing of it, and what waits before a read may end it', async () => {
+    await withMemoryDir(async dir => {
+      const path = join(dir, await sealLayer(dir, { map, stream }));
+      const taken: number[] = [];
+      await verifySealed(path, { imageRoots: [dir], take: async size => void taken.push(size) });
+      expect(taken.reduce((sum, size) => sum + size, 0)).toBe(dataStart + map.dataBytes);
+      const stopped = verifySealed(path, {
+        imageRoots: [dir],
+        take: () => Promise.reject(new Error('stop')),
+      });
+      await expect(stopped).rejects.toThrow('stop');
     });
   });
 
