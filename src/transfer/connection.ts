@@ -3,7 +3,12 @@ import type { TLSSocket } from 'node:tls';
 import { effectSync } from '../lib/fault-points.ts';
 import { ConnectionLostError, ProtocolError } from './errors.ts';
 import { type Frame, FrameDecoder, type FrameName, nameOfFrame, PayloadPool } from './frames.ts';
-import { type ConnectionLimits, MAX_CONTROL_PAYLOAD_BYTES, MAX_SENDER_PAYLOAD_BYTES } from './limits.ts';
+import {
+  type ConnectionLimits,
+  HELLO_QUEUE_BYTES,
+  MAX_CONTROL_PAYLOAD_BYTES,
+  MAX_SENDER_PAYLOAD_BYTES,
+} from './limits.ts';
 import { encodeKeepAlive } from './messages.ts';
 
 /** So many bytes of an unfinished frame count as a sign of life: a slow link is not a silent one. */
@@ -31,6 +36,7 @@ export class FrameConnection {
   readonly #idle: NodeJS.Timeout;
   readonly #keepAlive: NodeJS.Timeout;
   readonly #whenClosed: Promise<void>;
+  #mostQueuedBytes: number;
   #queuedBytes = 0;
   #bytesSinceSign = 0;
   #signs = 0;
@@ -47,6 +53,7 @@ export class FrameConnection {
     this.#limits = limits;
     this.#nowMs = nowMs;
     this.#lastFrameAtMs = nowMs();
+    this.#mostQueuedBytes = Math.min(HELLO_QUEUE_BYTES, limits.queuedBytes);
     this.#decoder = new FrameDecoder(MAX_CONTROL_PAYLOAD_BYTES, this.#pool);
     this.#idle = setTimeout(() => this.#onIdle(), limits.idleMs);
     this.#keepAlive = setInterval(() => this.#sendKeepAlive(), limits.keepAliveMs);
@@ -80,8 +87,9 @@ export class FrameConnection {
     return this.#whenClosed;
   }
 
-  /** Lets the peer send frames of up to 1 MiB and a little, which it may not before its hello. */
+  /** Lets the peer send frames of up to 1 MiB and a little, which it may not before its hello was admitted. */
   allowLargeFrames(): void {
+    this.#mostQueuedBytes = this.#limits.queuedBytes;
     this.#decoder.maxPayloadBytes = MAX_SENDER_PAYLOAD_BYTES;
   }
 
@@ -163,7 +171,7 @@ export class FrameConnection {
     const frame = this.#frames.shift();
     if (frame === undefined) return null;
     this.#queuedBytes -= costOf(frame);
-    if (this.#isPaused && this.#queuedBytes <= this.#limits.queuedBytes / 2) {
+    if (this.#isPaused && this.#queuedBytes <= this.#mostQueuedBytes / 2) {
       this.#isPaused = false;
       this.#idle.refresh();
       this.#socket.resume();
@@ -192,7 +200,7 @@ export class FrameConnection {
       this.#fail(error as ProtocolError, false);
       return;
     }
-    if (!this.#isPaused && this.#queuedBytes > this.#limits.queuedBytes) {
+    if (!this.#isPaused && this.#queuedBytes > this.#mostQueuedBytes) {
       this.#isPaused = true;
       this.#socket.pause();
     }

@@ -63,7 +63,10 @@ export class IdentityError extends OffsiteError {
 
 /** The receiver turned the sender away; thrown inside the receiver, sent as REFUSED. */
 export class RefusedError extends OffsiteError {
-  constructor(code: 'NotAdmitted' | 'StaleAttempt' | 'UnsupportedVersion', message: string) {
+  constructor(
+    code: 'NotAdmitted' | 'StaleAttempt' | 'UnsupportedVersion' | 'TooManyConnections',
+    message: string,
+  ) {
     super(code, message);
   }
 }

@@ -9,19 +9,28 @@ export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 8;
 /** The most payload of a hello, and of any frame of a receiver. */
 export const MAX_CONTROL_PAYLOAD_BYTES = 4096;
 
+/** The most bytes of frames that wait before large ones are allowed. */
+export const HELLO_QUEUE_BYTES = 16 * 1024;
+
 /** What both ends watch. */
 export interface ConnectionLimits {
   /** A keep-alive frame goes out this often. */
   readonly keepAliveMs: number;
   /** A peer that brings neither a whole frame nor 64 KiB within this time is gone. */
   readonly idleMs: number;
-  /** Reading stops while frames of this many bytes wait. */
+  /** Reading stops while frames of this many bytes wait; before the hello, while {@link HELLO_QUEUE_BYTES} do. */
   readonly queuedBytes: number;
 }
 
 export interface ReceiverLimits extends ConnectionLimits {
-  /** Open connections, those in their handshake included; more are dropped at once. */
+  /** Connections whose hello was admitted; more are refused, and come back later. */
   readonly connections: number;
+  /** Connections in their handshake, or whose hello was not admitted yet: the oldest make room for newer ones. */
+  readonly pendingConnections: number;
+  /** The same of one address (of IPv6, of one /64). */
+  readonly pendingPerAddress: number;
+  /** Connections that one address may open each second, in bursts of as many; more are reset at once. */
+  readonly newConnectionsPerSecond: number;
   /** From the TCP connection to the end of the TLS handshake. */
   readonly handshakeMs: number;
   /** From there to the whole hello. */
@@ -48,6 +57,9 @@ export const RECEIVER_LIMITS: ReceiverLimits = {
   idleMs: 30_000,
   queuedBytes: 4 * MIB,
   connections: 64,
+  pendingConnections: 64,
+  pendingPerAddress: 32,
+  newConnectionsPerSecond: 100,
   handshakeMs: 10_000,
   helloMs: 10_000,
   flushBytes: 64 * MIB,

@@ -23,6 +23,7 @@ import {
   PROTOCOL_VERSION,
 } from './messages.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from './ports.ts';
+import type { QuietLog } from './quiet-log.ts';
 import type { ReceiverContext } from './receiver-context.ts';
 import { receiveStream } from './receiver-stream.ts';
 
@@ -32,48 +33,64 @@ export interface Peer {
   readonly address: string;
 }
 
+/** What a connection holds at its receiver. */
+export interface Place {
+  /** The peer is who may bring this disk: it no longer counts among those that may be strangers. */
+  known(): void;
+  /** It is going to bring bytes. @throws {RefusedError} TooManyConnections */
+  take(): void;
+}
+
 /** Never rejects: every failure is logged, and told to the peer where it still listens. */
 export async function converse(
   connection: FrameConnection,
   peer: Peer,
   context: ReceiverContext,
+  place: Place,
 ): Promise<void> {
   let visitor: Visitor | null = null;
+  let isKnown = false;
   try {
     const helloFrame = await connection.expect(['hello'], context.limits.helloMs);
     const helloAtMs = context.nowMs();
     const hello = decodeHello(helloFrame.payload);
     visitor = new Visitor(hello, connection);
     context.registry.enter(visitor);
-    await receive(visitor, hello, helloAtMs, peer, context);
+    const session = await context.lookup(() => admit(connection, hello, peer, context));
+    isKnown = true;
+    place.known();
+    await receive({ visitor, hello, helloAtMs, peer, context, place }, session);
   } catch (error) {
     const note = error instanceof Error ? error.message : String(error);
     if (visitor !== null) context.registry.report(visitor, { note });
-    await sayGoodbye(
-      connection,
-      error,
-      { ...peer, diskTaskUuid: visitor?.diskTaskUuid ?? null },
-      context.log,
-    );
+    const about = { ...peer, diskTaskUuid: visitor?.diskTaskUuid ?? null };
+    await sayGoodbye(connection, error, about, isKnown ? context.log : context.strangers);
   } finally {
     if (visitor !== null) context.registry.leave(visitor);
   }
 }
 
+interface Conversation {
+  readonly visitor: Visitor;
+  readonly hello: Hello;
+  readonly helloAtMs: number;
+  readonly peer: Peer;
+  readonly context: ReceiverContext;
+  readonly place: Place;
+}
+
 async function receive(
-  visitor: Visitor,
-  hello: Hello,
-  helloAtMs: number,
-  peer: Peer,
-  context: ReceiverContext,
+  { visitor, hello, helloAtMs, peer, context, place }: Conversation,
+  admitted: SessionRecord,
 ): Promise<void> {
   const { connection } = visitor;
-  let session = await admit(hello, peer, context);
+  let session = admitted;
   if (session.state !== 'received' && (await context.registry.claim(visitor))) {
     // The one that was cut may have ended the disk, or a newer epoch may have been opened meanwhile.
-    session = await admit(hello, peer, context);
+    session = await admit(connection, hello, peer, context);
   }
   if (session.received !== null) return answerReceived(connection, session.received);
+  place.take();
   context.registry.report(visitor, { note: 'the sender is connected' });
   connection.allowLargeFrames();
   const maxPieceBytes = MAX_PIECE_BYTES;
@@ -97,11 +114,18 @@ async function receive(
 }
 
 /** @throws {RefusedError} @throws {SupersededError} @throws {ReopenNeededError} */
-async function admit(hello: Hello, peer: Peer, { directory, log }: ReceiverContext): Promise<SessionRecord> {
+async function admit(
+  connection: FrameConnection,
+  hello: Hello,
+  peer: Peer,
+  { directory, strangers }: ReceiverContext,
+): Promise<SessionRecord> {
+  // Whoever left while it waited is not looked up.
+  if (connection.failure !== null) throw connection.failure;
   if (hello.version < 1)
     throw new RefusedError('UnsupportedVersion', `version ${hello.version} is not spoken here`);
   const session = await directory.find(hello.diskTaskUuid).catch(error => {
-    log.warn({ event: 'session-lookup-failed', err: error }, 'the sessions cannot be looked up');
+    strangers.warn({ event: 'session-lookup-failed', err: error }, 'the sessions cannot be looked up');
     // A stranger is not told what is broken here.
     throw new Error('the receiver cannot look up its sessions now');
   });
@@ -184,7 +208,7 @@ async function sayGoodbye(
   connection: FrameConnection,
   error: unknown,
   about: object,
-  log: Log,
+  log: Log | QuietLog,
 ): Promise<void> {
   if (error instanceof ConnectionLostError || error instanceof SenderLeftError) {
     log.info({ event: 'sender-gone', ...about }, error.message);

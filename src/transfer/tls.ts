@@ -1,4 +1,5 @@
 /** How both ends set up TLS. docs/decisions/0010 says why. */
+import { constants } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { fingerprintOf, type NodeIdentity } from './identity.ts';
 
@@ -17,6 +18,9 @@ export const tlsOptions = (identity: NodeIdentity) =>
     requestCert: true,
     rejectUnauthorized: false,
   }) as const;
+
+/** No session is ever resumed: each connection proves anew that its peer holds the key. */
+export const SERVER_OPTIONS = { secureOptions: constants.SSL_OP_NO_TICKET } as const;
 
 /** @returns null when the peer showed no certificate */
 export function peerFingerprint(socket: TLSSocket): string | null {

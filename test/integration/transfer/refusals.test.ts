@@ -234,20 +234,20 @@ describe('the receiver refuses, logs and writes nothing for', () => {
     expect(rig.receiver.progress(disk)?.note).toContain('nothing came for');
   });
 
-  test('connections beyond its limit, until others end', async () => {
-    const held = await Promise.all([join(), join(), join(), join()]);
-    await expect(join()).rejects.toThrow();
-    expect(rig.warnings).toEqual(['too-many-connections']);
+  test('disks beyond its limit, until others end', async () => {
+    const held = await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const client = (await join()).hello(rig.openSession());
+        await client.hears('welcome');
+        return client;
+      }),
+    );
+    expect(await (await join()).hello(disk).isRefused()).toBe('TooManyConnections');
+    expect(rig.receiver.counts()).toMatchObject({ admitted: 4 });
+    expect(rig.warnings).toEqual(['TooManyConnections']);
     for (const client of held) client.close();
-    await until(() => held.every(({ isClosed }) => isClosed));
-    await expect
-      .poll(() =>
-        join().then(
-          () => true,
-          () => false,
-        ),
-      )
-      .toBe(true);
+    await until(() => rig.receiver.counts().admitted === 0);
+    await (await join()).hello(disk, { attempt: 2 }).hears('welcome');
   });
 });
 
