@@ -11,7 +11,8 @@ import {
   RECEIVER_LIMITS,
 } from '../../../src/transfer/limits.ts';
 import { decodeLastWord, encodeHello } from '../../../src/transfer/messages.ts';
-import { converse } from '../../../src/transfer/receiver-conversation.ts';
+import type { ReceiverContext } from '../../../src/transfer/receiver-context.ts';
+import { converse, type Place } from '../../../src/transfer/receiver-conversation.ts';
 import { must, type Target } from '../campaign.ts';
 import { bendFrames, chunksOf, encodeBent } from '../frames/bend.ts';
 import { CONVERSATIONS, type Conversation, DISK_TASK, EPOCH, type Said } from '../frames/conversations.ts';
@@ -76,6 +77,9 @@ interface Logged {
   readonly err?: unknown;
 }
 
+/** There is always room. */
+const PLACE: Place = { known: () => undefined, take: () => undefined };
+
 async function inMemory(random: Random, maxima: Record<string, number>): Promise<string> {
   const conversation = random.pick(CONVERSATIONS);
   const mishap = random.pick(MISHAPS);
@@ -83,7 +87,10 @@ async function inMemory(random: Random, maxima: Record<string, number>): Promise
   const logged: Logged[] = [];
   const note = (fields: object): void => void logged.push(fields);
   const log: Log = { debug: note, info: note, warn: note, error: note };
-  const context = { directory, registry: new DiskRegistry(), limits: LIMITS, log, nowMs: () => 1 };
+  const context: ReceiverContext = {
+    ...{ directory, registry: new DiskRegistry(), limits: LIMITS, log, strangers: log, nowMs: () => 1 },
+    lookup: work => work(),
+  };
   const sockets: MemorySocket[] = [];
   let running = 0;
   const begin = (said: readonly Said[]): void => {
@@ -92,7 +99,7 @@ async function inMemory(random: Random, maxima: Record<string, number>): Promise
     const connection = new FrameConnection(socket.asSocket, LIMITS, context.nowMs);
     running += 1;
     const peer = { fingerprint: random.oneIn(40) ? 'cd'.repeat(32) : FINGERPRINT, address: 'memory' };
-    void converse(connection, peer, context).finally(() => (running -= 1));
+    void converse(connection, peer, context, PLACE).finally(() => (running -= 1));
     for (const chunk of chunksOf(random, encodeBent(random, said).bytes)) socket.bring(chunk);
   };
   begin(bendFrames(random, conversation));
