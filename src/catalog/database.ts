@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { afterEffect, beforeEffect, type FaultPoint } from '../lib/fault-points.ts';
-import { CatalogError, isTransient, toCatalogError } from './errors.ts';
+import { CatalogError, CatalogOutdatedError, isForbidden, isTransient, toCatalogError } from './errors.ts';
 import { MIGRATIONS } from './migrations/index.ts';
 
 /** A pool of connections to one catalog. End it with `destroy()`. */
@@ -29,7 +29,7 @@ const LOCK_TIMEOUT_MS = 20_000;
 const IDLE_IN_TRANSACTION_MS = 60_000;
 /** Above both, and above the slowest statement. A server that went without a word is noticed after this. */
 const SILENT_MS = 120_000;
-const MIGRATIONS_TABLE = 'catalog_migrations';
+export const MIGRATIONS_TABLE = 'catalog_migrations';
 /** Classes of PostgreSQL's advisory locks (two 32-bit numbers): the first says what is locked. */
 export const ADVISORY = {
   migrations: 0x0ff5_1701,
@@ -99,11 +99,14 @@ export function openDatabase({ url, poolMax = 10, silentMs = SILENT_MS }: Databa
 
 /**
  * Runs all migrations that this database lacks, in one transaction under an advisory lock: two callers at once
- * wait for each other, and a caller that dies leaves nothing behind.
+ * wait for each other, and a caller that dies leaves nothing behind. Where nothing is lacking nothing is written,
+ * so that a role without rights over the tables' shape may call it.
  * @returns the names of those that ran now
- * @throws {DatabaseUnreachableError}
+ * @throws {DatabaseUnreachableError} @throws {CatalogOutdatedError} when something is lacking that this role may not make
  */
 export async function migrate(db: Database): Promise<readonly string[]> {
+  const lacking = await lackingMigrations(db);
+  if (lacking.length === 0) return [];
   try {
     return await committing(db, 'catalog.commit.migrate', async trx => {
       await trx.raw('select pg_advisory_xact_lock(?, 0)', [ADVISORY.migrations]);
@@ -124,6 +127,17 @@ export async function migrate(db: Database): Promise<readonly string[]> {
       });
       return ran;
     });
+  } catch (error) {
+    if (isForbidden(error)) throw new CatalogOutdatedError(lacking, { cause: error });
+    throw toCatalogError(error);
+  }
+}
+
+async function lackingMigrations(db: Database): Promise<string[]> {
+  try {
+    const { rows } = await db.raw('select to_regclass(?) is not null as present', [MIGRATIONS_TABLE]);
+    const ran = rows[0]?.present ? await db(MIGRATIONS_TABLE).pluck<string[]>('name') : [];
+    return MIGRATIONS.map(({ name }) => name).filter(name => !ran.includes(name));
   } catch (error) {
     throw toCatalogError(error);
   }

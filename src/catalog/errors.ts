@@ -43,6 +43,30 @@ export class ImagesSilentError extends OffsiteError {
   }
 }
 
+/** The tables are older than this program, and the worker's role may not change them. */
+export class CatalogOutdatedError extends OffsiteError {
+  constructor(lacking: readonly string[], options?: ErrorOptions) {
+    super(
+      'CatalogOutdated',
+      `the catalog lacks ${lacking.join(', ')}, which this database role may not make`,
+      'Run `offsite setup` with OFFSITE_DATABASE_OWNER_URL set to the connection of the role that owns the tables.',
+      options,
+    );
+  }
+}
+
+/** The database role may not do what this step needs. */
+class CatalogForbiddenError extends OffsiteError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(
+      'CatalogForbidden',
+      message,
+      'Run `offsite setup` with OFFSITE_DATABASE_OWNER_URL: it gives the role of database.url its rights.',
+      options,
+    );
+  }
+}
+
 /** The caller broke the contract: trying again never helps. */
 export class CatalogInputError extends OffsiteError {
   constructor(message: string, options?: ErrorOptions) {
@@ -115,6 +139,7 @@ const NETWORK_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIME
 /** Not reachable, shutting down, not yet up, ended by a time-out, too many connections, wrong user, no database. */
 const UNREACHABLE_SQLSTATE = /^(08...|57P0[1-5]|25P03|53300|28...|3D000)$/;
 const LOCK_TIMED_OUT = '55P03';
+const INSUFFICIENT_PRIVILEGE = '42501';
 const LOST_CONNECTION =
   /connection (terminated|ended|timeout)|timeout expired|acquiring a connection|not queryable/i;
 
@@ -134,6 +159,11 @@ export function isUnreachable(error: unknown): boolean {
   return LOST_CONNECTION.test(message);
 }
 
+/** True when the role may not do it. Of the migrations' own lock knex hands on the words only. */
+export const isForbidden = (error: unknown): boolean =>
+  error instanceof Error &&
+  ((error as PostgresError).code === INSUFFICIENT_PRIVILEGE || /permission denied for/.test(error.message));
+
 /** True when PostgreSQL undid a transaction only because of another one at the same time. */
 export const isTransient = (error: unknown): boolean =>
   error instanceof Error && ['40001', '40P01'].includes((error as PostgresError).code ?? '');
@@ -151,6 +181,9 @@ export function toCatalogError(error: unknown): OffsiteError {
   if (code === LOCKED_SQLSTATE) return new SnapshotLockedError(reason, { cause: error });
   if (code === LOCK_TIMED_OUT) {
     return new DatabaseBusyError(`another step holds what this one needs: ${reason}`, { cause: error });
+  }
+  if (code === INSUFFICIENT_PRIVILEGE) {
+    return new CatalogForbiddenError(`the catalog does not let this role: ${reason}`, { cause: error });
   }
   // Class 22: data exception; class 23: integrity constraint violation.
   if (code?.startsWith('22') || code?.startsWith('23')) {

@@ -15,6 +15,7 @@ export const ENVIRONMENT_KEYS = {
   OFFSITE_NODE: ['node'],
   OFFSITE_DATA_DIR: ['dataDir'],
   OFFSITE_DATABASE_URL: ['database', 'url'],
+  OFFSITE_DATABASE_OWNER_URL: ['database', 'ownerUrl'],
   OFFSITE_TEMPORAL_ADDRESS: ['temporal', 'address'],
   OFFSITE_TEMPORAL_NAMESPACE: ['temporal', 'namespace'],
   OFFSITE_WEB_UI_URL: ['webUiUrl'],

@@ -34,6 +34,14 @@ const fingerprint = z
   .transform(text => text.replaceAll(':', '').toLowerCase())
   .pipe(z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 fingerprint: 64 hexadecimal digits'));
 
+const connectionString = z
+  .string()
+  .regex(/^postgres(ql)?:\/\/\S+$/, 'must be a connection string like postgres://user:password@host/database')
+  .refine(text => URL.canParse(text), {
+    error: 'cannot be read: write special characters of the password as percent codes, such as %40 for @',
+    abort: true,
+  });
+
 const replicaSiteSchema = z.strictObject({
   site: siteName,
   hosts: z.array(hostPattern).min(1, "must name at least one host, or '*'"),
@@ -47,16 +55,9 @@ export const siteConfigSchema = z.strictObject({
   node: siteName,
   dataDir: filePath,
   database: z.strictObject({
-    url: z
-      .string()
-      .regex(
-        /^postgres(ql)?:\/\/\S+$/,
-        'must be a connection string like postgres://user:password@host/database',
-      )
-      .refine(text => URL.canParse(text), {
-        error: 'cannot be read: write special characters of the password as percent codes, such as %40 for @',
-        abort: true,
-      }),
+    url: connectionString,
+    /** The role that owns the tables: only `offsite setup` uses it. Absent: the role of `url` owns them. */
+    ownerUrl: connectionString.optional(),
   }),
   temporal: z
     .strictObject({

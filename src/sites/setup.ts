@@ -1,5 +1,6 @@
 /** Prepares what a site needs before its first worker: the database's tables, and Temporal's namespace. */
 import { migrate, openDatabase } from '../catalog/database.ts';
+import { grantRuntimeRole } from '../catalog/runtime-role.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { checkNamespace } from '../orchestration/namespace.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
@@ -11,14 +12,17 @@ export interface SetupReport {
 
 /** May be run again. @throws {DatabaseUnreachableError} {@link TemporalUnreachableError} {@link TemporalRefusedError} */
 export async function setup(config: SiteConfig): Promise<SetupReport> {
-  const db = openDatabase({ url: config.database.url, poolMax: 2 });
+  const { url, ownerUrl } = config.database;
+  const db = openDatabase({ url: ownerUrl ?? url, poolMax: 2 });
   try {
     const applied = await migrate(db);
+    const role = ownerUrl === undefined ? null : await grantRuntimeRole(db, url);
     const namespace = await checkNamespace(config.temporal);
     const searchAttributes = await ensureSearchAttributes(config.temporal);
     return {
       steps: [
         { step: "the catalog's tables", result: applied.length > 0 ? 'made' : 'present' },
+        ...(role === null ? [] : [{ step: `the rights of the role ${role}`, result: 'made' as const }]),
         { step: `Temporal's namespace ${namespace}`, result: 'present' },
         { step: "Temporal's search attributes", result: searchAttributes },
       ],

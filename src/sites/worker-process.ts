@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { NativeConnection, type NativeConnectionOptions, Worker } from '@temporalio/worker';
 import { migrate, openDatabase } from '../catalog/database.ts';
 import type { SiteConfig } from '../config/site-config.ts';
+import type { OffsiteError } from '../domain/errors.ts';
 import { armFaults } from '../lib/fault-injection.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
@@ -165,7 +166,9 @@ async function patiently<T>(
       return await attempt();
     } catch (error) {
       signal.throwIfAborted();
-      log.warn({ error: (error as Error).message }, `${what} does not answer yet`);
+      const { message, code, hint } = error as Partial<OffsiteError> & Error;
+      if (code === 'CatalogOutdated') log.warn({ code, hint }, `the worker waits: ${message}`);
+      else log.warn({ error: message }, `${what} does not answer yet`);
       await new Promise(resolve => setTimeout(resolve, RETRY_MS));
       signal.throwIfAborted();
     }
