@@ -12,6 +12,17 @@ export class TemporalUnreachableError extends OffsiteError {
   }
 }
 
+/** TLS to Temporal does not come about: a certificate that one side does not take, or TLS on one side only. */
+export class TemporalTlsFailedError extends OffsiteError {
+  constructor(address: string, reason: string) {
+    super(
+      'TemporalTlsFailed',
+      `no TLS with Temporal at ${address}: ${reason}`,
+      'Check TEMPORAL_TLS and the TEMPORAL_TLS_… variables, or the [profile.….tls] of temporal.toml.',
+    );
+  }
+}
+
 /** Temporal answers, but not to us: wrong namespace, no permission. */
 export class TemporalRefusedError extends OffsiteError {
   constructor(address: string, reason: string, options?: ErrorOptions) {

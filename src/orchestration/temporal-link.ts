@@ -4,6 +4,7 @@ import { NamespaceNotFoundError } from '@temporalio/common';
 import { OffsiteError } from '../domain/errors.ts';
 import { TemporalRefusedError, TemporalUnreachableError } from './errors.ts';
 import type { TemporalTarget } from './temporal-connection.ts';
+import { tlsFault } from './temporal-tls.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const CALL_TIMEOUT_MS = 5_000;
@@ -32,12 +33,15 @@ export interface TemporalLink {
   close(): Promise<void>;
 }
 
-/** Gives a link that connects at its first call. */
-export function createTemporalLink(target: TemporalTarget): TemporalLink {
+/** Gives a link that connects at its first call, within `connectTimeoutMs`. */
+export function createTemporalLink(
+  target: TemporalTarget,
+  connectTimeoutMs = CONNECT_TIMEOUT_MS,
+): TemporalLink {
   let opening: Promise<Open> | null = null;
 
   const connected = (): Promise<Open> => {
-    opening ??= open(target).catch(error => {
+    opening ??= open(target, connectTimeoutMs).catch(error => {
       opening = null;
       throw error;
     });
@@ -62,16 +66,18 @@ export function createTemporalLink(target: TemporalTarget): TemporalLink {
   };
 }
 
-async function open(target: TemporalTarget): Promise<Open> {
+async function open(target: TemporalTarget, connectTimeoutMs: number): Promise<Open> {
   try {
     const connection = await Connection.connect({
       ...target.connectionOptions,
-      connectTimeout: CONNECT_TIMEOUT_MS,
+      connectTimeout: connectTimeoutMs,
     });
     return { connection, client: new Client({ connection, namespace: target.namespace }) };
   } catch (error) {
     const translated = translate(error, target);
     if (translated instanceof OffsiteError) throw translated;
+    const fault = await tlsFault(target);
+    if (fault !== null) throw fault;
     throw new TemporalUnreachableError(target.address, oneLine((error as Error).message), { cause: error });
   }
 }

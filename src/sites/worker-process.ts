@@ -10,6 +10,7 @@ import { armFaults } from '../lib/fault-injection.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from '../orchestration/temporal-connection.ts';
+import { tlsFault } from '../orchestration/temporal-tls.ts';
 import { loadIdentity } from '../transfer/identity.ts';
 import { ActivityObserver } from './activity-observer.ts';
 import { FailureInterceptor } from './failure-interceptor.ts';
@@ -22,6 +23,8 @@ import { installTemporalRuntime } from './temporal-runtime.ts';
 const RETRY_MS = 1_000;
 /** So long Temporal may take to answer when it is asked whether it is there. */
 const TEMPORAL_ANSWER_MS = 5_000;
+/** Faults that the operator must mend; a server that is away comes back by itself. */
+const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed']);
 /** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
 const MAX_CACHED_WORKFLOWS = 500;
 
@@ -67,7 +70,11 @@ async function serve(
   const target = temporalTarget(config.temporal);
   const connection = await patiently('Temporal', log, signal, async () => {
     await installTemporalRuntime(log, { metrics: metrics.address !== null });
-    return NativeConnection.connect(target.connectionOptions as NativeConnectionOptions);
+    try {
+      return await NativeConnection.connect(target.connectionOptions as NativeConnectionOptions);
+    } catch (error) {
+      throw (await tlsFault(target)) ?? error;
+    }
   });
   metrics.watchTemporal(() =>
     connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
@@ -167,7 +174,8 @@ async function patiently<T>(
     } catch (error) {
       signal.throwIfAborted();
       const { message, code, hint } = error as Partial<OffsiteError> & Error;
-      if (code === 'CatalogOutdated') log.warn({ code, hint }, `the worker waits: ${message}`);
+      if (code !== undefined && TOLD_AS_THEY_ARE.has(code))
+        log.warn({ code, hint }, `the worker waits: ${message}`);
       else log.warn({ error: message }, `${what} does not answer yet`);
       await new Promise(resolve => setTimeout(resolve, RETRY_MS));
       signal.throwIfAborted();
