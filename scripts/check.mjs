@@ -14,6 +14,7 @@ const STEPS = [
   },
   { name: 'types', args: [packageFile('typescript/bin/tsc'), '-p', 'tsconfig.json'] },
   { name: 'import rules', args: [packageFile('dependency-cruiser/bin/dependency-cruiser.mjs'), 'src'] },
+  { name: 'dependencies', args: [join(root, 'scripts', 'check-dependencies.mjs')] },
   { name: 'dead code', args: [packageFile('knip/bin/knip.js')] },
 ];
 
