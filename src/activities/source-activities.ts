@@ -15,6 +15,7 @@ import type {
   SourceAccess,
   SourceCatalog,
   SourceImages,
+  SourceNotices,
 } from './source-ports.ts';
 import { decideSync } from './sync-decision.ts';
 
@@ -25,6 +26,7 @@ export interface SourcePorts {
   readonly access: SourceAccess;
   readonly sender: DiskSender;
   readonly running: RunningSenders;
+  readonly notices: SourceNotices;
 }
 
 const STOP_POLL_MS = 200;
@@ -78,7 +80,11 @@ export function createSourceActivities(
 
     async querySyncInfo(query) {
       access.assertMayHave(query.replicaSite, query.host);
-      return catalog.answerSync(query, context => decideSync(ports.images, query, context));
+      return catalog.answerSync(query, async context => {
+        const answer = await decideSync(ports.images, query, context);
+        const notice = ports.notices.warning();
+        return notice === null ? answer : { ...answer, warnings: [...answer.warnings, notice] };
+      });
     },
 
     async releaseOtherLocks(input) {

@@ -101,6 +101,12 @@ export interface SourceAccess {
   ): Promise<void>;
 }
 
+/** What the operator of a schedule is to know of this site as a whole. */
+export interface SourceNotices {
+  /** Such as that space is low; null when all is well. */
+  warning(): string | null;
+}
+
 /** The senders of this process, so that a request to stop finds them. */
 export interface RunningSenders {
   /** @returns what to call when the sender has ended */

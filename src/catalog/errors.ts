@@ -25,6 +25,18 @@ class DatabaseBusyError extends OffsiteError {
   }
 }
 
+/** PostgreSQL itself has no room. Heals when there is some. */
+class DatabaseFullError extends OffsiteError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(
+      'DatabaseFull',
+      message,
+      "Free space on the file system of PostgreSQL's data, or enlarge it; it is tried again by itself.",
+      options,
+    );
+  }
+}
+
 /** A statement failed for a reason that the catalog does not foresee. */
 export class CatalogError extends OffsiteError {
   constructor(message: string, options?: ErrorOptions) {
@@ -140,6 +152,7 @@ const NETWORK_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIME
 const UNREACHABLE_SQLSTATE = /^(08...|57P0[1-5]|25P03|53300|28...|3D000)$/;
 const LOCK_TIMED_OUT = '55P03';
 const INSUFFICIENT_PRIVILEGE = '42501';
+const DISK_FULL = '53100';
 const LOST_CONNECTION =
   /connection (terminated|ended|timeout)|timeout expired|acquiring a connection|not queryable/i;
 
@@ -184,6 +197,9 @@ export function toCatalogError(error: unknown): OffsiteError {
   }
   if (code === INSUFFICIENT_PRIVILEGE) {
     return new CatalogForbiddenError(`the catalog does not let this role: ${reason}`, { cause: error });
+  }
+  if (code === DISK_FULL) {
+    return new DatabaseFullError(`the catalog's database has no room: ${reason}`, { cause: error });
   }
   // Class 22: data exception; class 23: integrity constraint violation.
   if (code?.startsWith('22') || code?.startsWith('23')) {

@@ -8,6 +8,7 @@ import { CatalogInputError, ImagesSilentError } from './errors.ts';
 import { assertLockType, checkFence, isTombstoned } from './fence-rows.ts';
 import { lockHost } from './host-rows.ts';
 import { createGivenUpRows } from './source-given-up.ts';
+import { tellReleases } from './source-guard.ts';
 import { createSenderRows, SENDER_GRACE_MS } from './source-senders.ts';
 import { readHostView } from './source-view.ts';
 
@@ -65,7 +66,9 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
           const prevLocked = query.prev !== null && (await isLocked(trx, query.lockType, query.prev));
           const nodeFingerprints = await readFingerprints(trx);
           const decided = await within(decideMs, decide({ view, nodeFingerprints, prevLocked }));
-          const answer = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
+          const locked = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
+          const releases = await tellReleases(trx, query.fence.scheduleUuid);
+          const answer = { ...locked, warnings: [...locked.warnings, ...releases] };
           await lockTarget(trx, query, view, answer);
           await subscribe(trx, query, view, answer);
           await storeAnswer(trx, query, answer);
@@ -101,6 +104,7 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
         await trx('snapshot_subscriptions').where({ schedule_uuid: input.scheduleUuid }).delete();
         await trx('sync_answers').where({ schedule_uuid: input.scheduleUuid }).delete();
         await trx('task_rates').where({ schedule_uuid: input.scheduleUuid }).delete();
+        await trx('guard_releases').where({ schedule_uuid: input.scheduleUuid }).delete();
         return trx('host_snapshot_locks').where({ lock_type: input.lockType }).delete();
       }),
 

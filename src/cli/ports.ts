@@ -159,6 +159,35 @@ export interface ReplicaInventory {
   close(): Promise<void>;
 }
 
+/** How a source's image folders stand, and what keeps snapshots from being deleted. */
+export interface SourceSpace {
+  readonly folders: readonly {
+    readonly folder: string;
+    readonly freeBytes: number;
+    readonly sizeBytes: number;
+    /** Null without a guard. */
+    readonly freeBelowBytes: number | null;
+    readonly isLow: boolean;
+  }[];
+  /** Null when the guard releases nothing. */
+  readonly releaseIdleAfterMs: number | null;
+  /** Those with locks, the longest silent first. */
+  readonly schedules: readonly {
+    readonly scheduleUuid: string;
+    readonly replicaSite: string | null;
+    readonly locks: number;
+    readonly oldestLockedAt: string;
+    /** Since it asked last what to sync. */
+    readonly silentMs: number;
+    readonly isSending: boolean;
+  }[];
+}
+
+export interface SourceSpaceService {
+  space(): Promise<SourceSpace>;
+  close(): Promise<void>;
+}
+
 /** What the replicas of a node occupy. Bytes are what the file system has allocated. */
 export interface ReplicaSpace {
   /** The absolute folder of the replicas. */
@@ -223,6 +252,7 @@ export interface SetupReport {
 /** The exports of `src/sites/cli-services.ts`. */
 export interface SiteServices {
   openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
+  openSourceSpaceService(config: SiteConfig): Promise<SourceSpaceService>;
   openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
   openReplicaFileService(config: SiteConfig): Promise<ReplicaFileService>;
   /**

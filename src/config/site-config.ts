@@ -1,7 +1,7 @@
 /** The shape of a node's configuration file. docs/operations.md shows one for each site. */
 import { z } from 'zod';
 import { IDENT, SITE_NAME } from '../contract/names.ts';
-import { FormatError } from '../lib/durations.ts';
+import { FormatError, parseDuration } from '../lib/durations.ts';
 import { parseSize, parseSizeOrShare } from '../lib/sizes.ts';
 import { parseEndpoint } from './endpoint.ts';
 
@@ -73,6 +73,14 @@ export const siteConfigSchema = z.strictObject({
     .strictObject({
       imageRoots: z.array(filePath).min(1, 'must name at least one folder'),
       replicaSites: z.array(replicaSiteSchema),
+      /** Says when an image folder's file system has less free than this, as a size or a share of it. */
+      guard: z
+        .strictObject({
+          freeBelow: sizeOrShare,
+          /** While space is low, the locks of schedules that were silent for so long are released; absent: never. */
+          releaseIdleAfter: readable(text => parseDuration(text)).optional(),
+        })
+        .optional(),
     })
     .optional(),
   replica: z

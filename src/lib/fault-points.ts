@@ -40,6 +40,7 @@ const SOURCE = {
   'source.commit.noteGoneSenders': 'senders whose process is gone count as ended',
   'source.commit.beginSender': 'a sender begins, fenced',
   'source.commit.endSender': 'a sender has ended',
+  'source.commit.guardRelease': 'what a silent schedule locked is released because space is low',
   'source.commit.endGoneSender': 'a sender that this process does not know has ended',
   'source.commit.noteTold': 'a waiting schedule was told of a snapshot',
   'source.commit.dropSubscription': 'a waiting schedule is gone',

@@ -7,6 +7,7 @@ export { openReplicaFileService } from './replica-file-service.ts';
 export { openReplicaInventory } from './replica-inventory.ts';
 export { setup } from './setup.ts';
 export { openSourceInventory } from './source-inventory.ts';
+export { openSourceSpaceService } from './source-space-service.ts';
 
 /** Starts this node's worker; resolves when it polls. */
 export async function runWorker(config: SiteConfig, signal?: AbortSignal): Promise<WorkerProcess> {

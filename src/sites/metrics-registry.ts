@@ -7,9 +7,10 @@ import type {
   SnapshotReading,
 } from '../catalog/metrics-readings.ts';
 import type { TaskOutcome } from '../contract/schedule.ts';
+import { type SpaceFindings, spaceMetrics } from './metrics-space.ts';
 
 /** What a scrape finds. A null part belongs to another role, or could not be read. */
-export interface ScrapeFindings {
+export interface ScrapeFindings extends SpaceFindings {
   readonly nowMs: number;
   readonly catalogUp: boolean;
   readonly temporalUp: boolean;
@@ -57,6 +58,7 @@ export function createMetricsRegistry(): MetricsRegistry {
   const temporalUp = gauge('temporal_up', 'Whether Temporal answered this scrape.');
   const fillSchedules = scheduleMetrics(gauge, counter);
   const fillSource = sourceMetrics(gauge);
+  const fillSpace = spaceMetrics(gauge);
   const snapshots = gauge(
     'host_snapshots',
     'Complete host snapshots in this catalog: registered ones, and published recovery points.',
@@ -105,6 +107,7 @@ export function createMetricsRegistry(): MetricsRegistry {
       temporalUp.set(findings.temporalUp ? 1 : 0);
       fillSchedules(findings, tasks, received);
       fillSource(findings);
+      fillSpace(findings);
       snapshots.reset();
       for (const { host, snapshots: count } of findings.snapshots ?? []) snapshots.set({ host }, count);
       return registry.metrics();

@@ -8,7 +8,9 @@ import type { LayerSink, SessionDirectory } from '../transfer/ports.ts';
 import type { AttemptListener } from './activity-observer.ts';
 import { createMetricsRegistry, type MetricsRegistry } from './metrics-registry.ts';
 import { startMetricsServer } from './metrics-server.ts';
+import type { ReplicaSpaceReading } from './metrics-space.ts';
 import { freshFor } from './reading.ts';
+import type { FolderSpace } from './source-guard.ts';
 import { readTemporalMetrics } from './temporal-runtime.ts';
 
 export interface WorkerMetrics {
@@ -18,6 +20,8 @@ export interface WorkerMetrics {
   /** The same directory, whose sinks count what is written to them. */
   counting(directory: SessionDirectory): SessionDirectory;
   watchSenders(count: () => number): void;
+  watchSourceSpace(folders: () => readonly FolderSpace[]): void;
+  watchReplicaSpace(read: () => Promise<ReplicaSpaceReading>): void;
   /** @param ask rejects when Temporal does not answer; until it is given Temporal counts as down */
   watchTemporal(ask: () => Promise<unknown>): void;
   close(): Promise<void>;
@@ -25,6 +29,8 @@ export interface WorkerMetrics {
 
 /** What is read is told for so long. */
 const FRESH_MS = 3_000;
+/** It is counted file by file. */
+const SPACE_FRESH_MS = 30_000;
 /** So long a scrape waits for PostgreSQL or Temporal; Prometheus itself gives up after 10 s. */
 const ANSWER_WITHIN_MS = 2_000;
 /** Below the pool's own patience: the connection of the scrapes is its own and made anew at little cost. */
@@ -36,6 +42,8 @@ export const NO_METRICS: WorkerMetrics = {
   onAttempt: () => {},
   counting: directory => directory,
   watchSenders: () => {},
+  watchSourceSpace: () => {},
+  watchReplicaSpace: () => {},
   watchTemporal: () => {},
   close: async () => {},
 };
@@ -48,6 +56,8 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
   const readings = createMetricsReadings(db);
   const registry = createMetricsRegistry();
   let countSenders = () => 0;
+  let folders: () => readonly FolderSpace[] = () => [];
+  let replicaSpace: () => Promise<ReplicaSpaceReading | null> = async () => null;
   let askTemporal: () => Promise<unknown> = () => Promise.reject(new Error('not connected yet'));
 
   const readCatalog = freshFor(FRESH_MS, ANSWER_WITHIN_MS, async () => ({
@@ -60,12 +70,15 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
     return true;
   });
 
+  const readReplicaSpace = freshFor(SPACE_FRESH_MS, ANSWER_WITHIN_MS, () => replicaSpace());
+
   const server = await startMetricsServer(parseEndpoint(config.metrics.listen), {
     async metrics() {
-      const [catalog, temporal, ofSdk] = await Promise.all([
+      const [catalog, temporal, ofSdk, space] = await Promise.all([
         readCatalog(),
         readTemporal(),
         readTemporalMetrics(),
+        readReplicaSpace(),
       ]);
       const ours = await registry.render({
         nowMs: Date.now(),
@@ -75,6 +88,8 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
         locks: catalog?.locks ?? null,
         snapshots: catalog?.snapshots ?? null,
         runningSenders: countSenders(),
+        folders: folders(),
+        replicaSpace: space,
       });
       return `${ours}${ofSdk}`;
     },
@@ -96,6 +111,12 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
       ),
     watchSenders(count) {
       countSenders = count;
+    },
+    watchSourceSpace(look) {
+      folders = look;
+    },
+    watchReplicaSpace(read) {
+      replicaSpace = read;
     },
     watchTemporal(ask) {
       askTemporal = ask;

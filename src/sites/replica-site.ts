@@ -9,6 +9,7 @@ import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, replicaQueue } from '../contract/names.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import { freeSpaceAt } from '../images/replica/durable-files.ts';
 import { effect } from '../lib/fault-points.ts';
 import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
@@ -51,9 +52,16 @@ export async function createReplicaSite(parts: {
   await effect('replica.root.mkdir', () => mkdir(replicaRoot, { recursive: true }));
   await createNodeRegistry(db).register({ node, fingerprint: identity.fingerprint });
   const catalog = createReplicaCatalog(db, { site, replicaRoot });
+  const limits = spaceLimitsOf(config);
+  const usage = createUsageCounter({ files: () => catalog.storageFiles(), node });
+  metrics.watchReplicaSpace(async () => ({
+    freeBytes: (await freeSpaceAt(replicaRoot)).freeBytes,
+    usedByHost: (await usage()).hostBytes,
+    quotaBytes: limits.quotas.nodeBytes,
+  }));
   const space = createReplicaSpace({
-    ...spaceLimitsOf(config),
-    usage: createUsageCounter({ files: () => catalog.storageFiles(), node }),
+    ...limits,
+    usage,
     hostOf: path => basename(dirname(dirname(path))),
   });
   const receiver = createReceiver({

@@ -4,6 +4,7 @@ import type { Database } from '../catalog/database.ts';
 import { holdInstance } from '../catalog/instance.ts';
 import { createNodeRegistry } from '../catalog/nodes.ts';
 import { createSourceCatalog } from '../catalog/source-catalog.ts';
+import { createSourceGuardRows } from '../catalog/source-guard.ts';
 import { watchStopRequests } from '../catalog/stop-requests.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, sourceQueue, transferQueue } from '../contract/names.ts';
@@ -17,6 +18,7 @@ import type { Role } from './role.ts';
 import { createRunningSenders } from './running-senders.ts';
 import { startSnapshotNotifier } from './snapshot-notifier.ts';
 import { createSourceAccess } from './source-access.ts';
+import { guardLimitsOf, startSourceGuard } from './source-guard.ts';
 
 const CATALOG_SLOTS = 20;
 const CONTROL_SLOTS = 100;
@@ -49,6 +51,11 @@ export async function createSourceSite(parts: {
     notifier: createScheduleNotifier(config.temporal),
     log,
   });
+  const guard = await startSourceGuard({
+    ...{ site, imageRoots, log, limits: guardLimitsOf(config) },
+    releaseIdlest: input => createSourceGuardRows(db).releaseIdlest(input),
+  });
+  metrics.watchSourceSpace(guard.folders);
   const activities = createSourceActivities({
     node,
     catalog,
@@ -56,6 +63,7 @@ export async function createSourceSite(parts: {
     access: createSourceAccess(replicaSites, nodes),
     sender: createDiskSender({ identity, imageRoots, log }),
     running,
+    notices: guard,
   });
   const { sendDisk, stopSender, ...catalogActivities } = activities;
   return {
@@ -79,6 +87,7 @@ export async function createSourceSite(parts: {
       { name: 'image roots', value: imageRoots.join(', ') },
     ],
     async close() {
+      await guard.close();
       await notifier.close();
       await stopRequests.close();
       await instance.release();

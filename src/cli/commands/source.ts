@@ -6,6 +6,7 @@ import { type CommandContext, contextOf } from '../command-context.ts';
 import type { DiskPath, ListedDisk, SourceInventory } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
 import { loadSiteServices, using } from '../services.ts';
+import { addSourceSpaceCommand } from './source-space.ts';
 
 /** `offsite source …`: what a site has to give. */
 export function addSourceCommands(program: Command, io: CliIo): void {
@@ -106,6 +107,8 @@ Example:
         ),
       );
     });
+
+  addSourceSpaceCommand(source, io);
 
   source
     .command('forget')

@@ -88,6 +88,7 @@ async function sourceCommands(other: string, spare: string): Promise<void> {
     snapshot: string;
   };
   await offsite('a', 'source list');
+  await offsite('a', 'source space');
   await offsite('a', 'source locks');
   await offsite('a', 'source forget', imported.snapshot);
   await offsite('a', 'setup');

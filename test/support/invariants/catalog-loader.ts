@@ -65,6 +65,10 @@ const loadSource = (url: string): Promise<SourceRows> =>
       taskUuid: String(row.task_uuid),
       hostSnapshot: (row.answer as SyncAnswer).target?.hostSnapshot ?? null,
     })),
+    guardReleases: (await query('select * from guard_releases')).map(row => ({
+      hostSnapshot: String(row.host_snapshot),
+      lockType: String(row.lock_type),
+    })),
     senders: (await query(`select * from disk_senders where ended_at is null`)).map(row => ({
       diskTaskUuid: String(row.disk_task_uuid),
       scheduleUuid: String(row.schedule_uuid),

@@ -84,6 +84,8 @@ export interface SourceRows {
   readonly answers: readonly AnswerRow[];
   /** Senders that have not ended. */
   readonly senders: readonly SenderRow[];
+  /** Locks that the guard took back, and whose schedules have not been told yet. */
+  readonly guardReleases: readonly { readonly hostSnapshot: string; readonly lockType: string }[];
 }
 
 export interface ReplicaRows {
