@@ -28,6 +28,15 @@ export function uuidArgument(text: string): string {
   return lower;
 }
 
+/** A certificate's SHA-256, plain or as openssl prints it. @returns 64 lower-case hexadecimal digits */
+export function fingerprintArgument(text: string): string {
+  const digits = text.replaceAll(':', '').toLowerCase();
+  if (!/^[0-9a-f]{64}$/.test(digits)) {
+    throw new InvalidArgumentError('It must be a SHA-256 fingerprint: 64 hexadecimal digits.');
+  }
+  return digits;
+}
+
 /** @returns milliseconds */
 export const durationArgument = (text: string): number => reading(() => parseDuration(text));
 

@@ -59,6 +59,34 @@ export interface ForgottenSnapshot {
   readonly reparented: number;
 }
 
+/** A receiver's certificate that a source accepts. */
+export interface ListedPin {
+  readonly replicaSite: string;
+  /** SHA-256, 64 lower-case hexadecimal digits. */
+  readonly fingerprint: string;
+  readonly pinnedBy: 'configuration' | 'first-use' | 'command';
+  /** Where it was first seen; null when nobody had to look. */
+  readonly endpoint: string | null;
+  readonly pinnedAt: string | null;
+  /** False while the configuration's fingerprints take its place. */
+  readonly inForce: boolean;
+}
+
+export interface PinnedReceiver {
+  readonly replicaSite: string;
+  readonly fingerprint: string;
+  /** False when it was pinned already. */
+  readonly created: boolean;
+  readonly inForce: boolean;
+}
+
+export interface UnpinnedReceivers {
+  readonly replicaSite: string;
+  readonly forgotten: readonly string[];
+  /** What is still pinned; when empty, the next certificate that the site shows is pinned. */
+  readonly left: readonly string[];
+}
+
 /** The source site's catalog and images, for an operator. */
 export interface SourceInventory {
   /** Registers a host snapshot, or finds it. @throws errors of the image's fault, of the host and of the catalog */
@@ -68,6 +96,15 @@ export interface SourceInventory {
   listLocks(): Promise<readonly ListedLock[]>;
   /** Removes the row, never a file. @throws when it or a snapshot above it is locked, naming the holder */
   forget(snapshot: string): Promise<ForgottenSnapshot>;
+  /** The certificates of receivers that this site accepts, by site. */
+  listPins(): Promise<readonly ListedPin[]>;
+  /** Accepts a certificate beside the others. @throws when the configuration does not name the site */
+  pin(request: { readonly replicaSite: string; readonly fingerprint: string }): Promise<PinnedReceiver>;
+  /** Accepts a certificate no longer, or all of a site. @throws when none was pinned */
+  unpin(request: {
+    readonly replicaSite: string;
+    readonly fingerprint: string | null;
+  }): Promise<UnpinnedReceivers>;
   close(): Promise<void>;
 }
 

@@ -21,3 +21,9 @@ export function parseEndpoint(text: string): Endpoint {
   if (port > 65535) throw new FormatError(`'${text}' has a port above 65535`);
   return { host, port };
 }
+
+/** One spelling for each endpoint: small letters, IPv6 in brackets. */
+export function formatEndpoint({ host, port }: Endpoint): string {
+  const name = host.toLowerCase();
+  return name.includes(':') ? `[${name}]:${port}` : `${name}:${port}`;
+}

@@ -45,6 +45,7 @@ const SOURCE = {
   'source.commit.noteTold': 'a waiting schedule was told of a snapshot',
   'source.commit.dropSubscription': 'a waiting schedule is gone',
   'source.commit.pinReceiver': "a receiver's certificate is pinned at first use",
+  'source.commit.vouchForReceiver': "a receiver's certificate is pinned by command",
   'source.commit.unpinReceiver': "a receiver's certificate is forgotten by command",
 } as const;
 

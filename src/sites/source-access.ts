@@ -1,5 +1,6 @@
 /** What A's own configuration lets out: A decides who may have what, whatever comes through Temporal. */
 import type { SourceAccess } from '../activities/source-ports.ts';
+import { formatEndpoint, parseEndpoint } from '../config/endpoint.ts';
 import { OffsiteError } from '../domain/errors.ts';
 
 export class HostNotAllowedError extends OffsiteError {
@@ -27,7 +28,8 @@ export class FingerprintMismatchError extends OffsiteError {
     super(
       'FingerprintMismatch',
       `the receiver of site ${replicaSite} at ${endpoint} shows the certificate ${fingerprint}, which is not the pinned one`,
-      'If that node was set up anew, put its fingerprint under source.replicaSites[].fingerprints; otherwise somebody stands between.',
+      'If that node is new or was set up anew, compare with the fingerprint that its worker prints, then run ' +
+        `\`offsite source pin ${replicaSite} FINGERPRINT\` (or put it under source.replicaSites[].fingerprints); otherwise somebody stands between.`,
     );
   }
 }
@@ -36,15 +38,15 @@ export interface ReplicaSiteRule {
   readonly site: string;
   /** Host idents, or `*`. */
   readonly hosts: readonly string[];
-  /** `host:port`; undefined allows any endpoint, so that the first one is pinned. */
+  /** `host:port`; undefined allows any endpoint: what counts is the certificate found there. */
   readonly endpoints?: readonly string[] | undefined;
   /** Undefined pins the fingerprint seen first. */
   readonly fingerprints?: readonly string[] | undefined;
 }
 
-/** Keeps the fingerprint of each replica site's endpoint as it was first seen. */
+/** Keeps the certificates of each replica site: the first one seen, and those that an operator added. */
 export interface PinStore {
-  /** @returns the pinned fingerprint, which is the given one if none was pinned before */
+  /** @returns the given fingerprint if it is pinned now, else one that is */
   pinReceiver(input: { replicaSite: string; endpoint: string; fingerprint: string }): Promise<string>;
 }
 
@@ -58,9 +60,10 @@ export function createSourceAccess(rules: readonly ReplicaSiteRule[], pins: PinS
     },
 
     async assertReceiver(replicaSite, { host, port, fingerprint }) {
-      const endpoint = `${host}:${port}`;
+      const endpoint = formatEndpoint({ host, port });
       const rule = ruleOf(replicaSite);
-      if (rule === undefined || (rule.endpoints !== undefined && !rule.endpoints.includes(endpoint))) {
+      const allowed = rule?.endpoints?.map(text => formatEndpoint(parseEndpoint(text)));
+      if (rule === undefined || (allowed !== undefined && !allowed.includes(endpoint))) {
         throw new EndpointNotAllowedError(replicaSite, endpoint);
       }
       const accepted = rule.fingerprints ?? [await pins.pinReceiver({ replicaSite, endpoint, fingerprint })];

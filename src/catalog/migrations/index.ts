@@ -8,6 +8,7 @@ import { sql as schedules } from './0003-schedules.ts';
 import { sql as sealedFiles } from './0004-sealed-files.ts';
 import { sql as scheduleWords } from './0005-schedule-words.ts';
 import { sql as spaceAndClocks } from './0007-space-and-clocks.ts';
+import { sql as pins } from './0010-pins.ts';
 
 export interface CatalogMigration {
   readonly name: string;
@@ -21,4 +22,5 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0004-sealed-files', sql: sealedFiles },
   { name: '0005-schedule-words', sql: scheduleWords },
   { name: '0007-space-and-clocks', sql: spaceAndClocks },
+  { name: '0010-pins', sql: pins },
 ];

@@ -2,10 +2,11 @@ import type { Command } from 'commander';
 import { formatSize } from '../../lib/sizes.ts';
 import { diskArgument, identArgument, timeArgument, uuidArgument } from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
-import { type CommandContext, contextOf } from '../command-context.ts';
-import type { DiskPath, ListedDisk, SourceInventory } from '../ports.ts';
+import { contextOf } from '../command-context.ts';
+import type { DiskPath, ListedDisk } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
-import { loadSiteServices, using } from '../services.ts';
+import { withInventory } from './source-inventory.ts';
+import { addPinCommands } from './source-pins.ts';
 import { addSourceSpaceCommand } from './source-space.ts';
 
 /** `offsite source …`: what a site has to give. */
@@ -128,15 +129,8 @@ Example:
         () => `Forgot snapshot ${forgotten.snapshot} of ${forgotten.host}; its files stay.`,
       );
     });
-}
 
-async function withInventory<T>(
-  context: CommandContext,
-  use: (inventory: SourceInventory) => Promise<T>,
-): Promise<T> {
-  const config = await context.config();
-  const { openSourceInventory } = await loadSiteServices();
-  return using(openSourceInventory(config), use);
+  addPinCommands(source, io);
 }
 
 const diskList = (disks: readonly ListedDisk[]): string =>

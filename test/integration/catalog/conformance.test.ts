@@ -19,17 +19,6 @@ it('the factories give what the ports of the activities ask for', () => {
   expect([source, replica, pins].every(part => typeof part === 'object')).toBe(true);
 });
 
-it('keeps the first fingerprint of a receiver until it is unpinned', async () => {
-  const nodes = createNodeRegistry(database().db);
-  const pin = { replicaSite: 'b', endpoint: '127.0.0.1:7070', fingerprint: FINGERPRINT };
-  const other = { ...pin, fingerprint: 'cd'.repeat(32) };
-  const first = await Promise.all([nodes.pinReceiver(pin), nodes.pinReceiver(pin)]);
-  expect(first).toEqual([FINGERPRINT, FINGERPRINT]);
-  expect(await nodes.pinReceiver(other)).toBe(FINGERPRINT);
-  expect(await nodes.unpinReceiver(pin)).toBe(true);
-  expect(await nodes.pinReceiver(other)).toBe(other.fingerprint);
-});
-
 it('keeps the newest certificate of a node', async () => {
   const { db } = database();
   const nodes = createNodeRegistry(db);

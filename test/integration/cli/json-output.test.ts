@@ -90,6 +90,9 @@ async function sourceCommands(other: string, spare: string): Promise<void> {
   await offsite('a', 'source list');
   await offsite('a', 'source space');
   await offsite('a', 'source locks');
+  await offsite('a', 'source pins');
+  await offsite('a', 'source pin', 'b', 'ab'.repeat(32));
+  await offsite('a', 'source unpin', 'b', '--fingerprint', 'ab'.repeat(32));
   await offsite('a', 'source forget', imported.snapshot);
   await offsite('a', 'setup');
 }
