@@ -56,6 +56,8 @@ const TOOLS = {
   'qemu-io': 'qemu-utils',
   'fsck.vfat': 'dosfstools',
   mcopy: 'mtools',
+  nbdinfo: 'libnbd-bin',
+  'qemu-system-x86_64': 'qemu-system-x86',
 } as const;
 
 /** Nothing is skipped where a tool is missing: the run ends at once, with what to do. */

@@ -35,6 +35,7 @@ export interface ConnectionOptions {
   readonly onExport?: (name: string) => void;
 }
 
+const COMMANDS: ReadonlySet<number> = new Set(Object.values(COMMAND));
 const MAX_OPTIONS = 64;
 /** Bytes of requests that are being worked on; beyond, no further one is read. */
 const MAX_BUSY_BYTES = 64 * 1024 * 1024;
@@ -209,6 +210,7 @@ class Requests {
 
 /** @returns the error of a request that cannot be carried out, 0 when it can */
 function faultOf({ command, flags, offset, length }: Request, sizeBytes: number): number {
+  if (!COMMANDS.has(command)) return NBD_ERROR.invalid;
   const known: number =
     command === COMMAND.writeZeroes ? COMMAND_FLAG.fua | COMMAND_FLAG.noHole : COMMAND_FLAG.fua;
   if ((flags & ~known) !== 0) return NBD_ERROR.invalid;
@@ -235,11 +237,9 @@ async function run(disk: NbdExport, request: Request, payload: Buffer | null): P
     case COMMAND.writeZeroes:
       await disk.writeZeroes(offset, length);
       break;
-    case COMMAND.flush:
+    default:
       await disk.flush();
       return null;
-    default:
-      throw Object.assign(new Error(`unknown command ${command}`), { code: 'EINVAL' });
   }
   if ((flags & COMMAND_FLAG.fua) !== 0) await disk.flush();
   return null;
@@ -251,7 +251,6 @@ function errorOf(error: unknown): number {
   const code = [error, cause]
     .map(one => (one as { code?: unknown } | null)?.code)
     .find(one => one !== undefined);
-  if (code === 'EINVAL') return NBD_ERROR.invalid;
   if (code === 'ENOSPC' || code === 'EDQUOT') return NBD_ERROR.noSpace;
   return code === 'ESHUTDOWN' ? NBD_ERROR.shutdown : NBD_ERROR.io;
 }
