@@ -3,6 +3,7 @@ import { type Database, guarded } from './database.ts';
 import { CHAIN_LIMIT, createChainRows } from './replica-chains.ts';
 import { createDeletionRows } from './replica-deletion.ts';
 import { createGivingUpRows } from './replica-giving-up.ts';
+import { createHealthRows } from './replica-health.ts';
 import { createLayoutRows } from './replica-layouts.ts';
 import { createPublicationRows } from './replica-publication.ts';
 import { createScheduleRows } from './replica-schedules.ts';
@@ -34,6 +35,7 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createSessionRows(db),
     ...createLayoutRows(db, { replicaRoot, chainLimit }),
     ...createChainRows(db),
+    ...createHealthRows(db),
     ...createStorageFileRows(db),
     ...createPublicationRows(db),
     ...createDeletionRows(db),

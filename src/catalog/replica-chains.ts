@@ -1,6 +1,7 @@
 /** The files that a replica consists of, from its top down to the image that stands alone. */
 import type { ReplicaChain, ReplicaLayer, SealedFile } from '../domain/sealed-file.ts';
 import type { Database, Transaction } from './database.ts';
+import { type DamageColumns, toDamage } from './replica-health.ts';
 import type { DiskTaskRow } from './replica-rows.ts';
 
 /**
@@ -41,7 +42,7 @@ export function createChainRows(db: Database) {
   };
 }
 
-interface LayerRow {
+interface LayerRow extends DamageColumns {
   readonly node: string;
   readonly path: string;
   readonly sealed_file: SealedFile | null;
@@ -61,8 +62,14 @@ export async function chainOf(
        from chain join snapshot_storages st on st.id = chain.base_storage_id
        where chain.depth < ${MAX_DEPTH}
      )
-     select st.node, st.path, st.sealed_file from chain join snapshot_storages st using (id) order by depth`,
+     select st.node, st.path, st.sealed_file, st.damage, st.damage_kind, st.damage_found_at
+     from chain join snapshot_storages st using (id) order by depth`,
     [storageId],
   );
-  return rows.map(row => ({ node: row.node, path: row.path, sealed: row.sealed_file }));
+  return rows.map(row => ({
+    node: row.node,
+    path: row.path,
+    sealed: row.sealed_file,
+    damage: toDamage(row),
+  }));
 }

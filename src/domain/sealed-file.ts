@@ -19,10 +19,20 @@ export interface NodeFile {
   readonly path: string;
 }
 
+/** What speaks against a file, by what was found once. */
+export interface LayerDamage {
+  /** `doubt`: its marks are not those that were recorded, and its content was not read; `content`: it was read. */
+  readonly kind: 'doubt' | 'content';
+  /** In words. */
+  readonly reason: string;
+  readonly foundAtMs: number;
+}
+
 /** One file of a replica's chain. */
 export interface ReplicaLayer extends NodeFile {
   /** Null when nothing was recorded. */
   readonly sealed: SealedFile | null;
+  readonly damage: LayerDamage | null;
 }
 
 /** What a replica of one disk consists of, the top layer first. */

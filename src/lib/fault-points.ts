@@ -69,12 +69,23 @@ const REPLICA = {
   'replica.commit.filesToDrop': 'what was never published leaves the catalog',
   'replica.commit.finishDelete': 'a schedule is deleted',
   'replica.commit.beginGivingUp': 'an unfinished target is given up',
+  'replica.commit.noteDoubts': "what speaks against a replica's file, or no longer does",
+  'replica.commit.noteDamage': "a replica's file was found damaged while it was read",
+  'replica.commit.recordVerified': "a replica's file was read whole and compared",
+  'replica.commit.noteRoot': 'the id of a folder of replicas',
   'replica.commit.finishGivingUp': 'the files of an unfinished target are gone',
   'replica.commit.noteRemoved': 'a node has removed a file that was left to it',
 } as const;
 
 const REPLICA_FILES = {
   'replica.root.mkdir': 'the folder of all replicas',
+  'replica.marker.create': 'the marker of the folder of replicas appears under another name',
+  'replica.marker.write': "the folder's id",
+  'replica.marker.fsync': 'the marker becomes durable',
+  'replica.marker.link': 'the marker gets its name, never over another',
+  'replica.marker.rename': 'the marker gets its name where links are not possible',
+  'replica.marker.unlink': 'the other name is removed',
+  'replica.marker.syncDirectory': "the marker's name becomes durable",
   'replica.directory.mkdir': "the folder of a disk's layers or of its journal",
   'replica.directory.sync': "the name of a disk's folder",
   'replica.map.create': 'the map file appears',

@@ -3,13 +3,13 @@ import { join, resolve, sep } from 'node:path';
 import type { ReplicaFiles } from '../activities/replica-ports.ts';
 import type { ReplicaCatalog } from '../catalog/replica-catalog.ts';
 import { OffsiteError, PlanBrokenError } from '../domain/errors.ts';
-import type { ReplicaChain } from '../domain/sealed-file.ts';
 import { removeReplicaFiles } from '../images/replica/remove.ts';
 import { sealPartial } from '../images/replica/seal.ts';
-import { doubtSealedFile, sealedFileOf } from '../images/replica/sealed-file.ts';
+import { sealedFileOf } from '../images/replica/sealed-file.ts';
 import type { SpaceKeeper } from '../images/replica/space.ts';
 import { sealStandAlone } from '../images/replica/stand-alone.ts';
 import { createLease } from './lease.ts';
+import { createReplicaGround, type ReplicaGround } from './replica-ground.ts';
 
 class OutsideReplicaRootError extends OffsiteError {
   constructor(path: string) {
@@ -30,16 +30,14 @@ export function createReplicaFiles(parts: {
   node: string;
   /** As in `createSessionDirectory`. */
   space?: SpaceKeeper;
+  /** By default one that takes the folder as it is. */
+  ground?: ReplicaGround;
   /** The clock of {@link createLease}. */
   nowMs?: () => number;
 }): ReplicaFiles {
   const { catalog, replicaRoot, node, space, nowMs } = parts;
+  const { ground = createReplicaGround({ catalog, node }) } = parts;
   const oneAtATime = createQueues();
-
-  async function proveBase(diskTaskUuid: string): Promise<void> {
-    const doubt = await doubtOfChain(await catalog.baseChain(diskTaskUuid), node);
-    if (doubt !== null) throw new PlanBrokenError(`the replica's base is in doubt: ${doubt}`);
-  }
 
   async function sealedMeanwhile(diskTaskUuid: string): Promise<Error | null> {
     const layout = await catalog.findLayout(diskTaskUuid);
@@ -51,53 +49,48 @@ export function createReplicaFiles(parts: {
     async seal(diskTaskUuid, { contentDigest }, { signal, onProgress } = {}) {
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) throw new PlanBrokenError(`disk task ${diskTaskUuid} has no layout`);
-      const { directory, finalName, standsAlone } = layout;
+      const { directory, finalName, standsAlone, backing } = layout;
       const path = join(directory, finalName);
+      await ground.assertThere();
       const input = { directory, finalName, contentDigest };
       // An attempt that Temporal gave up may still copy for a moment.
       return oneAtATime(path, async () => {
-        await (standsAlone
-          ? sealStandAlone({
-              ...input,
-              imageRoots: [replicaRoot],
-              proveBase: () => proveBase(diskTaskUuid),
-              space,
-              signal,
-              onProgress,
-              assertUnsealed: createLease(() => sealedMeanwhile(diskTaskUuid), nowMs).renew,
-            })
-          : sealPartial(input));
+        if (standsAlone) {
+          const standAlone = {
+            ...{ ...input, imageRoots: [replicaRoot], space, signal, onProgress },
+            proveBase: () => ground.proveBase(diskTaskUuid),
+            assertUnsealed: createLease(() => sealedMeanwhile(diskTaskUuid), nowMs).renew,
+          };
+          await ground.notingDamage(diskTaskUuid, () => sealStandAlone(standAlone));
+        } else {
+          // Hours may lie between the plan and now.
+          if (backing !== null) await ground.proveBase(diskTaskUuid);
+          await sealPartial(input);
+        }
         return { path, file: await sealedFileOf(path) };
       });
     },
 
     async doubts(chains) {
+      await ground.assertThere();
       const found = await Promise.all(
-        chains.map(async chain => ({ disk: chain.disk, doubt: await doubtOfChain(chain, node) })),
+        chains.map(async chain => ({ disk: chain.disk, doubt: await ground.doubtOf(chain) })),
       );
       return found.flatMap(({ disk, doubt }) => (doubt === null ? [] : [{ disk, doubt }]));
     },
 
     async remove(files) {
+      const own = files.filter(file => file.node === node);
+      // In a folder that is not mounted nothing would be found, and the files would be nobody's.
+      if (own.length > 0) await ground.assertThere();
       let removed = 0;
-      for (const { path } of files.filter(file => file.node === node)) {
+      for (const { path } of own) {
         if (!resolve(path).startsWith(resolve(replicaRoot) + sep)) throw new OutsideReplicaRootError(path);
         removed += await removeReplicaFiles(path);
       }
       return removed;
     },
   };
-}
-
-/** The first doubt about a chain's files on this node, from the top; those of other nodes cannot be looked at here. */
-async function doubtOfChain({ layers }: ReplicaChain, node: string): Promise<string | null> {
-  if (layers.length === 0) return 'no file of it is known';
-  for (const [index, layer] of layers.entries()) {
-    if (layer.node !== node) continue;
-    const doubt = await doubtSealedFile(layer.path, layer.sealed);
-    if (doubt !== null) return `layer ${index + 1} of ${layers.length} from the top, ${layer.path}: ${doubt}`;
-  }
-  return null;
 }
 
 type Work<T> = () => Promise<T>;

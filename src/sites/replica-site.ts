@@ -1,5 +1,4 @@
 /** Composition of the replica role: catalog B, its receiver, its replica files. */
-import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { createReplicaActivities } from '../activities/replica-activities.ts';
 import type { Database } from '../catalog/database.ts';
@@ -10,7 +9,6 @@ import type { SiteConfig } from '../config/site-config.ts';
 import { controlQueue, replicaQueue } from '../contract/names.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { freeSpaceAt } from '../images/replica/durable-files.ts';
-import { effect } from '../lib/fault-points.ts';
 import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
@@ -18,6 +16,8 @@ import { createReceiver } from '../transfer/receiver.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import { replicaDirectoryOf } from './replica-directory.ts';
 import { createReplicaFiles } from './replica-files.ts';
+import { createReplicaGround } from './replica-ground.ts';
+import { createReplicaRoot } from './replica-root.ts';
 import { createReplicaSpace, createUsageCounter, spaceLimitsOf } from './replica-space.ts';
 import { startReplicaSweeper } from './replica-sweeper.ts';
 import type { Role } from './role.ts';
@@ -49,7 +49,6 @@ export async function createReplicaSite(parts: {
   const { config, db, identity, log, metrics = NO_METRICS } = parts;
   const { site, node } = config;
   const replicaRoot = replicaDirectoryOf(config);
-  await effect('replica.root.mkdir', () => mkdir(replicaRoot, { recursive: true }));
   await createNodeRegistry(db).register({ node, fingerprint: identity.fingerprint });
   const catalog = createReplicaCatalog(db, { site, replicaRoot });
   const limits = spaceLimitsOf(config);
@@ -59,6 +58,9 @@ export async function createReplicaSite(parts: {
     usedByHost: (await usage()).hostBytes,
     quotaBytes: limits.quotas.nodeBytes,
   }));
+  const root = createReplicaRoot({ catalog, node, directory: replicaRoot });
+  const ground = createReplicaGround({ catalog, node, root });
+  await root.assertThere().catch(error => log.warn({ event: 'replica-root', err: error }, error.message));
   const space = createReplicaSpace({
     ...limits,
     usage,
@@ -67,7 +69,7 @@ export async function createReplicaSite(parts: {
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot, space })),
+    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot, space, ground })),
     log,
   });
   await receiver.start().catch(error => {
@@ -92,7 +94,7 @@ export async function createReplicaSite(parts: {
       cut: (diskTaskUuid, below) => receiver.cut(diskTaskUuid, below),
       progress: diskTaskUuid => receiver.progress(diskTaskUuid),
     },
-    files: createReplicaFiles({ catalog, replicaRoot, node, space }),
+    files: createReplicaFiles({ catalog, replicaRoot, node, space, ground }),
     clock: () => Date.now(),
   });
   const { openReceiver, awaitReceived, finishDiskTask, ...catalogActivities } = activities;

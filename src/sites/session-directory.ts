@@ -14,6 +14,7 @@ import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
 import { createLease, sessionRefusal } from './lease.ts';
+import type { ReplicaGround } from './replica-ground.ts';
 
 /**
  * @param parts.replicaRoot the folder of all replicas of this node
@@ -24,9 +25,11 @@ export function createSessionDirectory(parts: {
   replicaRoot: string;
   /** By default the file system is looked at once for each disk. */
   space?: SpaceKeeper;
+  /** Looked at before a layer is opened; by default nothing is. */
+  ground?: Pick<ReplicaGround, 'assertThere' | 'proveBase'>;
   nowMs?: () => number;
 }): SessionDirectory {
-  const { catalog, replicaRoot, space, nowMs } = parts;
+  const { catalog, replicaRoot, space, ground, nowMs } = parts;
   const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
 
   /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
@@ -46,6 +49,8 @@ export function createSessionDirectory(parts: {
       throw error;
     };
     const lease = createLease(async () => sessionRefusal(session, await find(session.diskTaskUuid)), nowMs);
+    await ground?.assertThere();
+    if (layout.backing !== null) await ground?.proveBase(session.diskTaskUuid);
     const partial = await openReplica(layout, map, replicaRoot, space).catch(onFault);
     return {
       dataBytes: map.dataBytes,

@@ -7,6 +7,7 @@ import { sql as locks } from './0002-locks.ts';
 import { sql as schedules } from './0003-schedules.ts';
 import { sql as sealedFiles } from './0004-sealed-files.ts';
 import { sql as scheduleWords } from './0005-schedule-words.ts';
+import { sql as verify } from './0006-verify.ts';
 import { sql as spaceAndClocks } from './0007-space-and-clocks.ts';
 import { sql as pins } from './0010-pins.ts';
 
@@ -21,6 +22,7 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0003-schedules', sql: schedules },
   { name: '0004-sealed-files', sql: sealedFiles },
   { name: '0005-schedule-words', sql: scheduleWords },
+  { name: '0006-verify', sql: verify },
   { name: '0007-space-and-clocks', sql: spaceAndClocks },
   { name: '0010-pins', sql: pins },
 ];
