@@ -1,5 +1,7 @@
 /** Heartbeats that go on while a step is silent, and sleeps that end with the activity. */
 import { Context } from '@temporalio/activity';
+import type { TransferProgress } from '../contract/transfer.ts';
+import { formatSize } from '../lib/sizes.ts';
 
 const BEAT_MS = 1_000;
 
@@ -23,6 +25,26 @@ export async function heartbeating<Detail, Result>(
   } finally {
     clearInterval(timer);
   }
+}
+
+/** As {@link heartbeating}, with a bar for those who read it in the Web UI. */
+export const heartbeatingTransfer = <Result>(
+  first: TransferProgress,
+  work: (beat: (progress: TransferProgress) => void, signal: AbortSignal) => Promise<Result>,
+): Promise<Result> =>
+  heartbeating(withBar(first), (beat, signal) => work(progress => beat(withBar(progress)), signal));
+
+const BAR_WIDTH = 20;
+
+/** First of the keys, since the Web UI shows them in this order. */
+export function withBar(told: TransferProgress): TransferProgress {
+  const { durableBytes, totalBytes } = told;
+  if (totalBytes === null) return told;
+  const share = totalBytes === 0 ? 1 : Math.min(1, durableBytes / totalBytes);
+  const full = Math.floor(share * BAR_WIDTH);
+  const bar = '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full);
+  const bytes = `${formatSize(durableBytes)} of ${formatSize(totalBytes)}`;
+  return { progress: `${bar} ${Math.floor(share * 100)} %, ${bytes}`, ...told };
 }
 
 /** @throws CancelledFailure when the activity is cancelled meanwhile */

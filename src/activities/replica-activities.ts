@@ -1,12 +1,12 @@
 /** What a replica site does for its workflows: rows, sessions, seals, publication. */
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
-import type { OpenReceiverInput, TransferProgress } from '../contract/transfer.ts';
+import type { OpenReceiverInput } from '../contract/transfer.ts';
 import { blackoutHours } from '../domain/blackout.ts';
 import { dueTime, plannedRun } from '../domain/due.ts';
 import { OffsiteError, ReopenNeededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
 import { formatSize } from '../lib/sizes.ts';
-import { heartbeating, sleepUnlessCancelled } from './heartbeat.ts';
+import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
 import type { ReceiverPort, ReplicaCatalog, ReplicaFiles } from './replica-ports.ts';
 
 export interface ReplicaPorts {
@@ -107,7 +107,7 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     },
 
     awaitReceived: input =>
-      heartbeating<TransferProgress, Awaited<ReturnType<ReplicaControlActivities['awaitReceived']>>>(
+      heartbeatingTransfer<Awaited<ReturnType<ReplicaControlActivities['awaitReceived']>>>(
         { diskTaskUuid: input.diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'waits for the sender' },
         async beat => {
           for (;;) {
@@ -125,7 +125,7 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
       if (session?.received == null) throw new NotReceivedError(diskTaskUuid);
       const { received } = session;
       const whole = { diskTaskUuid, durableBytes: received.totalBytes, totalBytes: received.totalBytes };
-      return heartbeating<TransferProgress, { path: string }>(
+      return heartbeatingTransfer<{ path: string }>(
         { ...whole, note: 'is being sealed' },
         async (beat, signal) => {
           const onProgress = (copiedBytes: number, totalBytes: number) => {

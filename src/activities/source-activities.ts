@@ -8,7 +8,7 @@ import type {
 } from '../contract/source-activities.ts';
 import type { TransferProgress } from '../contract/transfer.ts';
 import { PlanBrokenError, SupersededError } from '../domain/errors.ts';
-import { heartbeating, sleepUnlessCancelled } from './heartbeat.ts';
+import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
 import type {
   DiskSender,
   RunningSenders,
@@ -128,7 +128,7 @@ export function createSourceActivities(
         begun = await catalog.beginSender({ fence: input.fence, diskTaskUuid, node: ports.node });
         const context = Context.current();
         const first: TransferProgress = { diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' };
-        return await heartbeating(first, beat =>
+        return await heartbeatingTransfer(first, beat =>
           ports.sender.send(input, layers, {
             signal: AbortSignal.any([context.cancellationSignal, stop.signal]),
             attempt: context.info.attempt * ATTEMPTS_PER_ACTIVITY,

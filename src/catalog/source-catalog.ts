@@ -68,7 +68,11 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
           const decided = await within(decideMs, decide({ view, nodeFingerprints, prevLocked }));
           const locked = prevLocked ? decided : await lockPrevAgain(trx, query, view, decided);
           const releases = await tellReleases(trx, query.fence.scheduleUuid);
-          const answer = { ...locked, warnings: [...locked.warnings, ...releases] };
+          const answer = {
+            ...locked,
+            warnings: [...locked.warnings, ...releases],
+            newestSequence: newestSequence(view),
+          };
           await lockTarget(trx, query, view, answer);
           await subscribe(trx, query, view, answer);
           await storeAnswer(trx, query, answer);
@@ -234,30 +238,30 @@ async function lockTarget(
 const isComplete = (view: HostView | null, snapshot: string): boolean =>
   view?.snapshots.some(({ uuid }) => uuid === snapshot) ?? false;
 
-/** A schedule that got nothing waits for the host, also for one that is unknown yet. */
+/**
+ * A schedule waits for what is newer than its answer: a continuous one to take it, any other to know how far it is
+ * behind. It waits for a host that is unknown yet, too.
+ */
 async function subscribe(
   trx: Transaction,
   { fence, replicaSite, scheduleName, host, prev }: SyncQuery,
   view: HostView | null,
-  { result }: SyncAnswer,
+  { target }: SyncAnswer,
 ): Promise<void> {
-  const { scheduleUuid } = fence;
-  if (result !== 'none') {
-    await trx('snapshot_subscriptions').where({ schedule_uuid: scheduleUuid }).delete();
-    return;
-  }
   await trx('snapshot_subscriptions')
     .insert({
-      schedule_uuid: scheduleUuid,
+      schedule_uuid: fence.scheduleUuid,
       replica_site: replicaSite,
       schedule_name: scheduleName,
       host,
-      answered_sequence: view?.snapshots.at(-1)?.sequence ?? 0,
+      answered_sequence: target?.sourceSequence ?? newestSequence(view),
       answered_position: prev?.position == null ? null : JSON.stringify(prev.position),
     })
     .onConflict('schedule_uuid')
     .merge();
 }
+
+const newestSequence = (view: HostView | null): number => view?.snapshots.at(-1)?.sequence ?? 0;
 
 async function pathInUse(db: Database, hostSnapshot: string, disk: string): Promise<string | null> {
   const row = await db('host_snapshots as hs')

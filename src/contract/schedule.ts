@@ -93,6 +93,14 @@ export interface RecordedPause {
   readonly releasing: boolean;
 }
 
+/** A's word that it has a newer snapshot. */
+export interface SourceNews {
+  /** Its place in A's order. */
+  readonly sequence: number;
+  /** When the schedule heard of it. */
+  readonly atMs: number;
+}
+
 /** All that one run of the schedule's workflow hands to the next. */
 export interface ScheduleState {
   readonly settings: ScheduleSettings;
@@ -140,6 +148,10 @@ export interface ScheduleState {
   readonly newestPointAtMs: number | null;
   /** Since when A has had something that B lacks, as far as B knows; null when up to date. */
   readonly behindSinceMs: number | null;
+  /** What A told of since its last answer that counted: the oldest first, bounded. Absent from version 0.1.0. */
+  readonly news: readonly SourceNews[];
+  /** The place in A's order up to which B has what matters; a word of A about it comes late. Absent as above. */
+  readonly answeredSequence: number;
   /** The newest requests, bounded; they make signals idempotent. */
   readonly requests: readonly RequestOutcome[];
   /** The workflow was started with search attributes: the namespace has them, so it may keep them up to date. */

@@ -93,4 +93,6 @@ export interface SyncAnswer {
   readonly warnings: readonly string[];
   /** True for a `none` because A has nothing complete yet; false for "up to date". */
   readonly waiting: boolean;
+  /** The place of A's newest complete snapshot when it answered, 0 for none. Absent from version 0.1.0. */
+  readonly newestSequence?: number;
 }

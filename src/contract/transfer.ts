@@ -43,6 +43,8 @@ export interface TransferProgress {
   readonly totalBytes: number | null;
   /** What the operator should know, such as `waits for the receiver at 127.0.0.1:7070`. */
   readonly note: string | null;
+  /** The numbers as a bar, for people who read heartbeats in the Web UI. */
+  readonly progress?: string;
 }
 
 /** B's word that a disk is whole: both ends computed the same digest. */

@@ -9,6 +9,8 @@ export interface TaskInput {
   readonly type: ScheduleType;
   readonly bandwidthBytesPerSecond: number | null;
   readonly taskUuid: string;
+  /** The namespace has our search attributes, so the disks' workflows are given them. Absent in histories of version 0.1.0. */
+  readonly searchAttributes?: boolean;
 }
 
 /** What `remoteBackupTask` gives. It fails only by a bug or when an operator terminates it. */
@@ -16,6 +18,11 @@ export interface TaskResult {
   readonly summary: TaskSummary;
   /** The time of the host snapshot that the task was about, at its origin; null when there was none. */
   readonly targetTakenAtMs: number | null;
+  /**
+   * The place, in A's order, up to which the task's answer knew of snapshots that matter: its target, or without one
+   * A's newest; null without an answer. Absent in histories of version 0.1.0.
+   */
+  readonly answeredSequence?: number | null;
 }
 
 /** The input of `remoteBackupDiskTask`: one disk of one plan. */

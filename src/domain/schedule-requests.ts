@@ -1,6 +1,16 @@
 /** What an operator's requests, and the source's hints, do to the state of a schedule. */
-import type { DeleteRequest, PauseMode, ScheduleSettings, ScheduleState } from '../contract/schedule.ts';
+import type {
+  DeleteRequest,
+  PauseMode,
+  ScheduleSettings,
+  ScheduleState,
+  SnapshotAvailable,
+  SourceNews,
+} from '../contract/schedule.ts';
 import { sameSettings, settingsFaults } from './settings.ts';
+
+/** So many snapshots at A are remembered while they are news. */
+const MAX_NEWS = 20;
 
 /** So many requests are remembered; the oldest is forgotten first. */
 export const MAX_REQUESTS = 50;
@@ -80,15 +90,29 @@ export function deleteRequested(
 export function snapshotHinted(
   state: ScheduleState,
   host: string,
-  hintedHost: string | undefined,
+  hint: Partial<Pick<SnapshotAvailable, 'host' | 'sequence'>>,
   nowMs: number,
 ): ScheduleState {
-  if (state.deleting !== null || hintedHost !== host) return state;
+  if (state.deleting !== null || hint.host !== host) return state;
+  if (hint.sequence !== undefined && hint.sequence <= state.answeredSequence) return state;
   return {
     ...state,
     snapshotHinted: state.settings.type === 'continuous',
     behindSinceMs: state.behindSinceMs ?? nowMs,
+    news: withNews(state.news, hint.sequence, nowMs),
   };
+}
+
+/** Since when each is known decides how far the schedule is behind when a task has brought some of them. */
+function withNews(
+  news: readonly SourceNews[],
+  sequence: number | undefined,
+  atMs: number,
+): readonly SourceNews[] {
+  if (!Number.isSafeInteger(sequence) || sequence === undefined) return news;
+  if (sequence <= (news.at(-1)?.sequence ?? 0)) return news;
+  // Where there are too many the newest stands for those after it.
+  return [...news.slice(0, MAX_NEWS - 1), { sequence, atMs }];
 }
 
 /** A signal sent by hand may hold anything. */

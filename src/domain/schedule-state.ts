@@ -52,6 +52,8 @@ export function initialScheduleState(
     lastTask: null,
     newestPointAtMs: null,
     behindSinceMs: null,
+    news: [],
+    answeredSequence: 0,
     requests: [],
     searchAttributes: false,
     rollOverAfterTasks: ROLL_OVER_AFTER_TASKS,
@@ -188,17 +190,18 @@ export function taskBegun(state: ScheduleState, nowMs: number): ScheduleState {
 /** A task ended with a result. */
 export function afterTask(state: ScheduleState, result: TaskResult, nowMs: number): ScheduleState {
   const { summary, targetTakenAtMs } = result;
-  const ended = { ...state, lastTask: summary };
+  const ended = { ...state, lastTask: summary, ...newsAfter(state, result) };
+  const stillBehindSinceMs = ended.news[0]?.atMs ?? null;
   switch (summary.outcome) {
     case 'published':
       return {
         ...ended,
         fruitlessTasks: 0,
-        behindSinceMs: null,
+        behindSinceMs: stillBehindSinceMs,
         newestPointAtMs: targetTakenAtMs ?? state.newestPointAtMs,
       };
     case 'upToDate':
-      return { ...withPoll(ended, nowMs), fruitlessTasks: 0, behindSinceMs: null };
+      return { ...withPoll(ended, nowMs), fruitlessTasks: 0, behindSinceMs: stillBehindSinceMs };
     case 'waiting':
       return state.settings.type === 'continuous' ? withPoll(ended, nowMs) : withRetry(ended, nowMs);
     case 'paused':
@@ -206,6 +209,18 @@ export function afterTask(state: ScheduleState, result: TaskResult, nowMs: numbe
     default:
       return withRetry({ ...ended, behindSinceMs: state.behindSinceMs ?? targetTakenAtMs }, nowMs);
   }
+}
+
+/** What A told of while the task ran and the task did not bring is news still. */
+function newsAfter(
+  { news, answeredSequence: before }: ScheduleState,
+  { summary, answeredSequence }: TaskResult,
+): Pick<ScheduleState, 'news' | 'answeredSequence'> {
+  const isAnswered = summary.outcome === 'published' || summary.outcome === 'upToDate';
+  if (!isAnswered) return { news, answeredSequence: before };
+  // A task of version 0.1.0 does not tell.
+  if (answeredSequence == null) return { news: [], answeredSequence: 0 };
+  return { news: news.filter(({ sequence }) => sequence > answeredSequence), answeredSequence };
 }
 
 /** The result of a task whose workflow gave none: it failed, or was terminated. */

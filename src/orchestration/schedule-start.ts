@@ -60,8 +60,10 @@ async function mayRegister({ connection, options: { namespace } }: Client): Prom
 
 const summaryOf = (spec: ScheduleSpec, settings: ScheduleSettings): string => {
   const rhythm =
-    settings.everyMs === null ? (settings.cron ?? settings.type) : formatDuration(settings.everyMs);
-  return `${spec.host}: ${spec.sourceSite} → ${spec.replicaSite}, ${rhythm}`;
+    settings.everyMs === null
+      ? (settings.cron ?? settings.type)
+      : `every ${formatDuration(settings.everyMs)}`;
+  return `host ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}, ${rhythm}`;
 };
 
 export interface ScheduleStarter {

@@ -1,6 +1,13 @@
 /** One disk of one plan: opens a receiver, has the disk sent, seals the file. */
-import { CancellationScope, isCancellation, setCurrentDetails, sleep } from '@temporalio/workflow';
+import {
+  CancellationScope,
+  isCancellation,
+  setCurrentDetails,
+  sleep,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { Epoch } from '../contract/fence.ts';
+import { taskWorkflowId } from '../contract/names.ts';
 import type { ReceivedDisk, ReceiverOffer } from '../contract/transfer.ts';
 import type { DiskTaskInput, DiskTaskResult } from '../contract/workflows.ts';
 import { backoffMs } from '../domain/backoff.ts';
@@ -13,6 +20,7 @@ import {
   sending,
 } from './activity-proxies.ts';
 import { failureCode, failureReason } from './failure-codes.ts';
+import * as markdown from './markdown.ts';
 import { untilServed } from './node-queue.ts';
 
 /** So long B may still say that it has everything after the sender gave up. */
@@ -191,15 +199,18 @@ function tellSilence(input: DiskTaskInput, openCount: number, sinceMs: number | 
   );
 }
 
-function tell({ host, plan, hostSnapshot }: DiskTaskInput, openCount: number, what: string): void {
+function tell(input: DiskTaskInput, openCount: number, what: string): void {
+  const { host, plan, hostSnapshot, sourceSite, replicaSite, replicaNode } = input;
   setCurrentDetails(
     [
-      `**${host} ${plan.disk}** ${what}`,
+      `**${host} ${plan.disk}** ${markdown.plain(what)}, since ${markdown.time(Date.now())}`,
       '',
-      `- ${plan.method}: ${plan.reason}`,
+      `- bytes, failures and the next attempt: ${markdown.pendingLink()}`,
+      `- method: ${plan.method} (${markdown.plain(plan.reason)})`,
       `- host snapshot: \`${hostSnapshot}\``,
-      `- receiver: number ${openCount}`,
-      '- bytes, failures and the next attempt: under *Pending Activities*',
+      `- from node ${plan.sourceNode} of site ${sourceSite} to node ${replicaNode} of site ${replicaSite}`,
+      ...(openCount > 1 ? [`- attempt: its receiver was opened ${openCount} times`] : []),
+      `- task: ${markdown.workflowLink(workflowInfo().namespace, taskWorkflowId(input.taskUuid))}`,
     ].join('\n'),
   );
 }

@@ -20,6 +20,8 @@ import { backoffMs } from '../domain/backoff.ts';
 import { replicaCatalog, sourceCatalog, sourceStops } from './activity-proxies.ts';
 import { failureCode, failureReason } from './failure-codes.ts';
 import { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
+import { searchAttributesOf } from './schedule-search.ts';
+import { taskDetails } from './task-details.ts';
 
 export const taskStatusQuery = defineQuery<TaskStatus>(QUERIES.taskStatus);
 
@@ -56,8 +58,8 @@ class TaskRun {
   #task: EmptyTask | null = null;
   #plan = 1;
   #step = 'createEmptyTask';
-  #target: SyncTarget | null = null;
-  #warnings: readonly string[] = [];
+  #answer: SyncAnswer | null = null;
+  #isEnded = false;
   readonly #sealedBytes = new Map<string, number>();
   readonly #startedAtMs = Date.now();
 
@@ -104,10 +106,7 @@ class TaskRun {
       taskUuid: task.taskUuid,
       answer,
     });
-    this.#at(
-      'diskTasks',
-      `sends ${disks.length} ${disks.length === 1 ? 'disk' : 'disks'}: each is a workflow under *Relationships*`,
-    );
+    this.#at('diskTasks', `sends ${disks.length} ${disks.length === 1 ? 'disk' : 'disks'}`);
     await this.#runDisks(fence, answer.target, disks);
     return this.#publish(task, fence);
   }
@@ -128,8 +127,7 @@ class TaskRun {
       replicaHoldsHost: task.replicaHoldsHost,
       replicaDoubts: task.replicaDoubts,
     });
-    this.#target = answer.target;
-    this.#warnings = answer.warnings;
+    this.#answer = answer;
     this.#sealedBytes.clear();
     return answer;
   }
@@ -166,6 +164,7 @@ class TaskRun {
       taskQueue: replicaQueue(spec.replicaSite),
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
       staticSummary: `${spec.host} ${disk}: ${plan.method}, ${plan.reason}`.slice(0, MAX_SUMMARY_LENGTH),
+      ...searchAttributesOf(this.#input),
       args: [
         {
           fence,
@@ -236,8 +235,15 @@ class TaskRun {
   }
 
   #done(summary: TaskSummary): TaskResult {
-    this.#at(`ended as ${summary.outcome}`, `ended as ${summary.outcome}. ${summary.reason ?? ''}`);
-    return { summary, targetTakenAtMs: this.#target?.takenAtMs ?? null };
+    const reason = summary.outcome === 'published' || summary.reason === null ? '' : `: ${summary.reason}`;
+    this.#isEnded = true;
+    this.#at(`ended as ${summary.outcome}`, `ended as ${summary.outcome}${reason}`);
+    const target = this.#answer?.target ?? null;
+    return {
+      summary,
+      targetTakenAtMs: target?.takenAtMs ?? null,
+      answeredSequence: target?.sourceSequence ?? this.#answer?.newestSequence ?? null,
+    };
   }
 
   #fence(): Fence {
@@ -255,11 +261,11 @@ class TaskRun {
       generation: this.#task?.generation ?? 0,
       outcome,
       reason,
-      warnings: this.#warnings,
+      warnings: this.#answer?.warnings ?? [],
       startedAtMs: this.#task?.startedAtMs ?? this.#startedAtMs,
       finishedAtMs: outcome === null ? null : Date.now(),
-      hostSnapshot: this.#target?.hostSnapshot ?? null,
-      disks: (this.#target?.disks ?? []).map(({ disk, method, reason: why }) => ({
+      hostSnapshot: this.#answer?.target?.hostSnapshot ?? null,
+      disks: (this.#answer?.target?.disks ?? []).map(({ disk, method, reason: why }) => ({
         disk,
         method,
         reason: why,
@@ -275,19 +281,18 @@ class TaskRun {
   }
 
   #tell(what: string): void {
-    const { spec } = this.#input;
-    const disks = (this.#target?.disks ?? []).map(({ disk, method, reason }) => {
-      const state = this.#sealedBytes.has(disk) ? ', is whole' : '';
-      return `- ${disk}: ${method} (${reason})${state}`;
-    });
-    const lines = [
-      `**${spec.name}**, task ${this.#task?.generation ?? ''}, ${what}`,
-      '',
-      ...(this.#target === null ? [] : [`- host snapshot: \`${this.#target.hostSnapshot}\` of ${spec.host}`]),
-      ...disks,
-      ...this.#warnings.map(warning => `- ⚠ ${warning}`),
-    ];
-    setCurrentDetails(lines.join('\n'));
+    setCurrentDetails(
+      taskDetails({
+        spec: this.#input.spec,
+        generation: this.#task?.generation ?? null,
+        plan: this.#plan,
+        taskUuid: this.#input.taskUuid,
+        what,
+        isEnded: this.#isEnded,
+        answer: this.#answer,
+        sealed: [...this.#sealedBytes.keys()],
+      }),
+    );
   }
 }
 

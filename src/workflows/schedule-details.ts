@@ -1,12 +1,15 @@
 /** A schedule in a few lines of markdown, for the Web UI. */
+import { taskWorkflowId } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleStatus, TaskOutcome, TaskSummary } from '../contract/schedule.ts';
+import * as markdown from './markdown.ts';
 
-export function scheduleDetails(status: ScheduleStatus): string {
+/** @param namespace of the workflow, for links within the Web UI */
+export function scheduleDetails(status: ScheduleStatus, namespace: string): string {
   const { spec, settings, lastTask } = status;
   const facts: [string, string | null][] = [
     ['now', status.note],
     ['tries again', retryOf(status)],
-    ['running task', runningOf(status)],
+    ['running task', runningOf(status, namespace)],
     ['runs', rhythmOf(settings)],
     ['limits', limitsOf(settings)],
     ['next run', status.paused ? `after \`offsite schedule resume ${spec.name}\`` : time(status.nextRunAtMs)],
@@ -15,7 +18,7 @@ export function scheduleDetails(status: ScheduleStatus): string {
     ['newest recovery point', pointOf(status)],
     ['behind since', time(status.behindSinceMs)],
     ['skipped runs', skippedOf(status)],
-    ...(lastTask?.warnings ?? []).map((warning): [string, string] => ['⚠', warning]),
+    ...(lastTask?.warnings ?? []).map((warning): [string, string] => ['⚠', markdown.plain(warning)]),
   ];
   // Without the empty line it is no list.
   return [
@@ -30,13 +33,14 @@ export function scheduleDetails(status: ScheduleStatus): string {
 function retryOf({ retry, lastTask }: ScheduleStatus): string | null {
   if (retry === undefined || retry === null) return null;
   const at = retry.atMs === null ? 'now' : `at ${time(retry.atMs)}`;
-  return `${at} (attempt ${retry.attempt}), because: ${lastTask?.reason ?? 'the last task failed'}`;
+  return `${at} (attempt ${retry.attempt}), because: ${markdown.plain(lastTask?.reason ?? 'the last task failed')}`;
 }
 
-const runningOf = ({ runningTask }: ScheduleStatus): string | null =>
+/** Retries of a task's steps are known to Temporal alone, not to the workflow: its page shows them. */
+const runningOf = ({ runningTask }: ScheduleStatus, namespace: string): string | null =>
   runningTask === null
     ? null
-    : `\`task/${runningTask.taskUuid}\`, under *Relationships*; what it waits for stands in its details and those of its disks`;
+    : `${markdown.workflowLink(namespace, taskWorkflowId(runningTask.taskUuid))}; what it waits for, and why it tries again, stands there`;
 
 const OUTCOMES: Readonly<Record<TaskOutcome, string>> = {
   published: 'published a recovery point',
@@ -47,9 +51,13 @@ const OUTCOMES: Readonly<Record<TaskOutcome, string>> = {
   superseded: 'was superseded',
 };
 
-function endingOf({ outcome, finishedAtMs, reason }: TaskSummary): string {
+function endingOf(task: TaskSummary): string {
+  const { outcome, finishedAtMs, reason, disks } = task;
   const words = outcome === null ? 'has not ended' : (OUTCOMES[outcome] ?? outcome);
-  return `${words}, ${time(finishedAtMs)}${reason === null ? '' : ` (${reason})`}`;
+  // Why a published snapshot was chosen is old news; what it took is not.
+  const sent = disks.map(({ disk, method, bytesTotal }) => `${disk} ${method} ${markdown.size(bytesTotal)}`);
+  const more = outcome === 'published' ? sent.join(', ') : reason;
+  return `${words}, ${time(finishedAtMs)}${more ? ` (${markdown.plain(more)})` : ''}`;
 }
 
 const pointOf = ({ newestPointAtMs }: ScheduleStatus): string =>
@@ -75,7 +83,7 @@ function skippedOf({ skippedRuns, skippedReason }: ScheduleStatus): string | nul
 function limitsOf({ rpoMs, bandwidthBytesPerSecond: rate }: ScheduleSettings): string | null {
   const limits = [
     rpoMs === null ? null : `at most ${span(rpoMs)} behind`,
-    rate === null ? null : `at most ${rate} bytes/s`,
+    rate === null ? null : `at most ${markdown.size(rate)}/s`,
   ].filter(limit => limit !== null);
   return limits.length === 0 ? null : limits.join(', ');
 }
@@ -99,6 +107,4 @@ function span(spanMs: number): string {
   return text === '' ? `${spanMs} ms` : text;
 }
 
-/** `2026-11-24 02:00:00Z` */
-const time = (timeMs: number | null): string | null =>
-  timeMs === null ? null : `${new Date(timeMs).toISOString().slice(0, 19).replace('T', ' ')}Z`;
+const time = (timeMs: number | null): string | null => (timeMs === null ? null : markdown.time(timeMs));

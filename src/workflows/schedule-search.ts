@@ -1,8 +1,11 @@
 /** A schedule's search attributes: what Temporal's lists of workflows can be filtered and sorted by. */
-import { defineSearchAttributeKey } from '@temporalio/common';
+import { defineSearchAttributeKey, type SearchAttributePair } from '@temporalio/common';
 import { upsertSearchAttributes } from '@temporalio/workflow';
 import { SEARCH_ATTRIBUTES } from '../contract/names.ts';
-import type { ScheduleStatus } from '../contract/schedule.ts';
+import type { ScheduleSpec, ScheduleStatus } from '../contract/schedule.ts';
+
+const HOST = defineSearchAttributeKey(SEARCH_ATTRIBUTES.host.name, SEARCH_ATTRIBUTES.host.type);
+const SCHEDULE = defineSearchAttributeKey(SEARCH_ATTRIBUTES.schedule.name, SEARCH_ATTRIBUTES.schedule.type);
 
 const STATE = defineSearchAttributeKey(SEARCH_ATTRIBUTES.state.name, SEARCH_ATTRIBUTES.state.type);
 const BEHIND_SINCE = defineSearchAttributeKey(
@@ -23,4 +26,18 @@ export class ScheduleSearch {
       { key: BEHIND_SINCE, value: behindSinceMs === null ? null : new Date(behindSinceMs) },
     ]);
   }
+}
+
+/** By which a schedule's tasks and their disks are found; none where the namespace has no such attributes. */
+export function searchAttributesOf(of: {
+  readonly spec: Pick<ScheduleSpec, 'host' | 'name'>;
+  readonly searchAttributes?: boolean;
+}): { readonly typedSearchAttributes?: SearchAttributePair[] } {
+  if (of.searchAttributes !== true) return {};
+  return {
+    typedSearchAttributes: [
+      { key: HOST, value: of.spec.host },
+      { key: SCHEDULE, value: of.spec.name },
+    ],
+  };
 }

@@ -27,7 +27,7 @@ const TRANSITIONS: Record<keyof typeof SIGNALS, Transition> = {
     requests.settingsChanged(now, requestId, settings ?? {}),
   delete: (now, _host, { requestId, purge = false, force = false }) =>
     requests.deleteRequested(now, requestId, { purge, force }),
-  snapshotAvailable: (now, host, sent) => requests.snapshotHinted(now, host, sent.host, Date.now()),
+  snapshotAvailable: (now, host, sent) => requests.snapshotHinted(now, host, sent, Date.now()),
 };
 
 const isKnown = (name: string): name is keyof typeof SIGNALS => Object.hasOwn(TRANSITIONS, name);

@@ -4,6 +4,7 @@ import {
   condition,
   executeChild,
   ParentClosePolicy,
+  patched,
   TemporalFailure,
   uuid4,
 } from '@temporalio/workflow';
@@ -16,6 +17,7 @@ import { failureReason } from './failure-codes.ts';
 import { remoteBackupTask } from './remote-backup-task.ts';
 import type { Schedule } from './schedule.ts';
 import { settleRow } from './schedule-row.ts';
+import { searchAttributesOf } from './schedule-search.ts';
 
 /** Runs one task to its end. A pause or delete stops it; new settings reach it while it runs. */
 export async function runTask(schedule: Schedule): Promise<void> {
@@ -39,10 +41,16 @@ export async function runTask(schedule: Schedule): Promise<void> {
     rate.tell();
   }
   if (!isEnded) await stop(schedule, scope, running);
-  const result = await ended;
+  const result = ofKnownRelease(await ended);
   rate.end();
   schedule.show({ running: null });
   schedule.change(now => life.afterTask(now, result, Date.now()));
+}
+
+/** A history of version 0.1.0 goes on as it began: there the word of a newer snapshot ended with any task. */
+function ofKnownRelease({ answeredSequence, ...result }: TaskResult): TaskResult {
+  if (answeredSequence === undefined || !patched('0.2.0-news-outlives-task')) return result;
+  return { ...result, answeredSequence };
 }
 
 /** The blackout that has not begun yet. One that lasts already was overridden by whoever asked for this run. */
@@ -81,7 +89,8 @@ async function startTask(
   taskUuid: string,
 ): Promise<TaskResult> {
   const { spec } = schedule;
-  const { type, bandwidthBytesPerSecond } = schedule.state.settings;
+  const { settings, searchAttributes } = schedule.state;
+  const { type, bandwidthBytesPerSecond } = settings;
   const startedAtMs = Date.now();
   try {
     return await scope.run(() =>
@@ -89,8 +98,9 @@ async function startTask(
         workflowId: taskWorkflowId(taskUuid),
         taskQueue: replicaQueue(spec.replicaSite),
         parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-        staticSummary: `${spec.name}: ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}`,
-        args: [{ spec, type, bandwidthBytesPerSecond, taskUuid }],
+        staticSummary: `schedule ${spec.name}: host ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}`,
+        ...searchAttributesOf({ spec, searchAttributes }),
+        args: [{ spec, type, bandwidthBytesPerSecond, taskUuid, searchAttributes }],
       }),
     );
   } catch (error) {

@@ -69,7 +69,7 @@ export class Schedule {
 
   #tell(): void {
     const status = this.status();
-    setCurrentDetails(scheduleDetails(status));
+    setCurrentDetails(scheduleDetails(status, workflowInfo().namespace));
     if (this.#state.searchAttributes) this.#search.tell(status);
   }
 }

@@ -35,6 +35,8 @@ export interface TwoSites {
   readonly databaseUrl: { readonly a: string; readonly b: string };
   readonly configPath: { readonly a: string; readonly b: string };
   readonly client: Client;
+  /** Temporal's Web UI, null unless asked for. */
+  readonly webUiUrl: string | null;
   /** Stands between the sites; B advertises it. */
   readonly proxy: TcpProxy;
   /** Where B's receiver itself listens. */
@@ -53,13 +55,14 @@ export interface TwoSites {
 
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
 export async function startTwoSites(
-  options: { replicaRoot?: string; rule?: SourceRule } = {},
+  options: { replicaRoot?: string; rule?: SourceRule; webUi?: boolean } = {},
 ): Promise<TwoSites> {
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
   const imageDir = join(dataDir, 'images');
   mkdirSync(imageDir);
   const replicaRoot = options.replicaRoot ?? join(dataDir, 'replicas');
-  const [postgres = 0, grpc = 0, http = 0, receiver = 0] = await chooseFreePorts(4);
+  const [postgres = 0, grpc = 0, http = 0, receiver = 0, ui = 0] = await chooseFreePorts(5);
+  const uiPort = options.webUi === true ? ui : null;
   const proxy = await startTcpProxy({ host: '127.0.0.1', port: receiver });
   const supervisor = await startSupervisor({
     dataDir,
@@ -72,7 +75,7 @@ export async function startTwoSites(
         cliPath: inject('temporalCliPath'),
         grpcPort: grpc,
         httpPort: http,
-        uiPort: null,
+        uiPort,
         persistent: true,
       },
     ],
@@ -124,6 +127,7 @@ export async function startTwoSites(
     databaseUrl,
     configPath,
     client: new Client({ connection }),
+    webUiUrl: uiPort === null ? null : `http://127.0.0.1:${uiPort}`,
     proxy,
     receiverPort: receiver,
     supervisor,

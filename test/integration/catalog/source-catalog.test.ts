@@ -62,7 +62,7 @@ describe('answerSync', () => {
       expect(answer).toMatchObject({ status: 'rejected', reason: { code: 'ImagesSilent' } });
     }
     const again = queryOf(host, fenceOf(randomUUID(), 1));
-    expect(await catalog.answerSync(again, say(answerOf(first)))).toEqual(answerOf(first));
+    expect(await catalog.answerSync(again, say(answerOf(first)))).toMatchObject(answerOf(first));
   });
 
   it('gives the same answer again, decided once, also to two callers at once', async () => {
@@ -79,7 +79,7 @@ describe('answerSync', () => {
     const answers = await Promise.all([catalog.answerSync(query, decide), catalog.answerSync(query, decide)]);
     answers.push(await catalog.answerSync(query, say(answerOf(second))));
     expect(decisions).toBe(1);
-    for (const answer of answers) expect(answer).toEqual(answerOf(first));
+    for (const answer of answers) expect(answer).toMatchObject(answerOf(first));
     expect(await locksOf(scheduleUuid)).toEqual({ [query.taskUuid]: first });
   });
 
@@ -94,7 +94,7 @@ describe('answerSync', () => {
     });
     await expect(failing).rejects.toThrow('the image is gone');
     expect(await locksOf(scheduleUuid)).toEqual({});
-    expect(await catalog.answerSync(query, say(answerOf(first)))).toEqual(answerOf(first));
+    expect(await catalog.answerSync(query, say(answerOf(first)))).toMatchObject(answerOf(first));
   });
 
   it('replaces the lock of an older plan, and frees it when the new answer is none', async () => {
@@ -177,7 +177,7 @@ describe('answerSync', () => {
     expect((await catalog.answerSync(unknown, say(answerOf(second)))).warnings).toEqual([]);
   });
 
-  it('subscribes when there is nothing, also for a host that is unknown, and ends it with an answer', async () => {
+  it('subscribes to what is newer than its answer, also for a host that is unknown', async () => {
     const host = fresh('host');
     const catalog = openCatalog();
     const scheduleUuid = randomUUID();
@@ -192,12 +192,17 @@ describe('answerSync', () => {
       answered_sequence: 0,
       replica_site: 'b',
     });
-    const [first = ''] = await registerChain(database().db, host, 1);
-    const prev = cursorOf(first, randomUUID());
-    await catalog.answerSync(queryOf(host, fenceOf(scheduleUuid, 2), { prev }), say(NOTHING));
-    expect(await subscriptionOf(scheduleUuid)).toMatchObject({ answered_sequence: 1 });
+    const [first = '', second = ''] = await registerChain(database().db, host, 2);
+    const prev = cursorOf(second, randomUUID());
+    const upToDate = await catalog.answerSync(
+      queryOf(host, fenceOf(scheduleUuid, 2), { prev }),
+      say(NOTHING),
+    );
+    expect(upToDate.newestSequence).toBe(2);
+    expect(await subscriptionOf(scheduleUuid)).toMatchObject({ answered_sequence: 2 });
+    // Its target is older than the newest: that one is still to be told of.
     await catalog.answerSync(queryOf(host, fenceOf(scheduleUuid, 3)), say(answerOf(first)));
-    expect(await subscriptionOf(scheduleUuid)).toBeUndefined();
+    expect(await subscriptionOf(scheduleUuid)).toMatchObject({ answered_sequence: 1 });
   });
 
   it('refuses a target that is not a complete snapshot of the host', async () => {

@@ -146,22 +146,35 @@ describe('a continuous schedule', () => {
   it.each(['upToDate', 'waiting'] as const)('sleeps when %s, until it is told or its poll comes', outcome => {
     const asleep = ended(outcome);
     expect(waitMs(asleep, NOW)).toBe(SLOW_POLL_MS);
-    const told = snapshotHinted(asleep, 'web-1', 'web-1', NOW);
+    const told = snapshotHinted(asleep, 'web-1', { host: 'web-1' }, NOW);
     expect(isDue(told, NOW)).toBe(true);
     expect(told.behindSinceMs).toBe(NOW);
-    expect(snapshotHinted(told, 'web-1', 'web-1', NOW + 5)).toEqual(told);
-    expect(snapshotHinted(asleep, 'web-1', 'web-2', NOW)).toBe(asleep);
+    expect(snapshotHinted(told, 'web-1', { host: 'web-1' }, NOW + 5)).toEqual(told);
+    expect(snapshotHinted(asleep, 'web-1', { host: 'web-2' }, NOW)).toBe(asleep);
     expect(taskBegun(told, NOW).snapshotHinted).toBe(false);
   });
   it('waits for the end of the blackout also when it is told', () => {
     const blackout = { startsAtMs: NOW - 5, endsAtMs: NOW + 900 };
-    const told = snapshotHinted({ ...ended('upToDate'), blackout }, 'web-1', 'web-1', NOW);
+    const told = snapshotHinted({ ...ended('upToDate'), blackout }, 'web-1', { host: 'web-1' }, NOW);
     expect(waitMs(told, NOW)).toBe(900);
   });
 });
 
 it('an interval schedule does not run for a hint', () => {
-  const state = snapshotHinted(live(), 'web-1', 'web-1', NOW);
+  const state = snapshotHinted(live(), 'web-1', { host: 'web-1' }, NOW);
   expect(state).toMatchObject({ snapshotHinted: false, behindSinceMs: NOW });
   expect(isDue(state, NOW)).toBe(false);
+});
+
+it('what the source has newer is remembered in its order, bounded; a late word of what is there is none', () => {
+  const told = (state: ScheduleState, sequence: number) =>
+    snapshotHinted(state, 'web-1', { host: 'web-1', sequence }, NOW + sequence);
+  const state = [3, 4, 4, 2, 5].reduce(told, live());
+  expect(state.behindSinceMs).toBe(NOW + 3);
+  expect(state.news).toEqual([3, 4, 5].map(sequence => ({ sequence, atMs: NOW + sequence })));
+  const many = Array.from({ length: 100 }, (_, index) => index + 1).reduce(told, live());
+  expect(many.news.length).toBeLessThan(50);
+  expect(many.news.at(-1)).toEqual({ sequence: 100, atMs: NOW + 100 });
+  const late = live({ answeredSequence: 7 });
+  expect(told(late, 7)).toBe(late);
 });

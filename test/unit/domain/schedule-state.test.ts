@@ -182,6 +182,20 @@ describe('after a task', () => {
     const state = afterTask(live({ behindSinceMs: 3, fruitlessTasks: 2 }), result('published'), NOW);
     expect(state).toMatchObject({ newestPointAtMs: 500, behindSinceMs: null, fruitlessTasks: 0 });
   });
+  it('is behind by what the source told of meanwhile and the task did not bring', () => {
+    const news = [4, 5, 6].map(sequence => ({ sequence, atMs: sequence * 10 }));
+    const state = afterTask(
+      live({ behindSinceMs: 3, news }),
+      { ...result('published'), answeredSequence: 5 },
+      NOW,
+    );
+    expect(state).toMatchObject({ behindSinceMs: 60, news: [{ sequence: 6 }], answeredSequence: 5 });
+    const upToDate = { ...result('upToDate', null), answeredSequence: 6 };
+    expect(afterTask(state, upToDate, NOW)).toMatchObject({ behindSinceMs: null, news: [] });
+    expect(afterTask(state, result('paused'), NOW)).toMatchObject({ behindSinceMs: 60, news: state.news });
+    // A task of version 0.1.0 does not tell.
+    expect(afterTask(state, result('published'), NOW)).toMatchObject({ behindSinceMs: null, news: [] });
+  });
   it('that found nothing, looks again after 5 s, doubling up to a minute', () => {
     let state = live();
     const delays = Array.from({ length: 6 }, () => {

@@ -42,7 +42,7 @@ const status: ScheduleStatus = {
 
 describe('the details in the Web UI', () => {
   it('tell what waits, and why', () => {
-    expect(scheduleDetails(status).split('\n')).toEqual([
+    expect(scheduleDetails(status, 'default').split('\n')).toEqual([
       '**nightly** is **waiting**: host web1, from site a to site b',
       '',
       '- tries again: at 2026-11-24 02:00:20Z (attempt 3), because: the source does not know the host web1',
@@ -59,19 +59,22 @@ describe('the details in the Web UI', () => {
 
   it('name the running task and what the state leaves open', () => {
     const note = 'pauses when the running task has ended';
-    const details = scheduleDetails({ ...status, state: 'pausing', note, runningTask: { taskUuid: 't2' } });
+    const details = scheduleDetails(
+      { ...status, state: 'pausing', note, runningTask: { taskUuid: 't2' } },
+      'default',
+    );
     expect(details).toContain('**nightly** is **pausing**');
     expect(details).toContain(`- now: ${note}\n`);
-    expect(details).toContain('- running task: `task/t2`');
+    expect(details).toContain('- running task: [task/t2](/namespaces/default/workflows/task%2Ft2); ');
   });
 
   it('tell a paused schedule how it goes on', () => {
-    const details = scheduleDetails({ ...status, state: 'paused', paused: true, retry: null });
+    const details = scheduleDetails({ ...status, state: 'paused', paused: true, retry: null }, 'default');
     expect(details).toContain('- next run: after `offsite schedule resume nightly`\n');
   });
 
   it('show what stands in settings that nobody has looked at', () => {
     const settings = { ...status.settings, everyMs: null, cron: '* *', timeZone: 'x' };
-    expect(scheduleDetails({ ...status, settings })).toContain('- runs: `* *` (x)');
+    expect(scheduleDetails({ ...status, settings }, 'default')).toContain('- runs: `* *` (x)');
   });
 });
