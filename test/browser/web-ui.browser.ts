@@ -12,7 +12,7 @@ const PATIENCE_MS = 60_000;
 /** What the list of workflows shows once *Configure Columns* has been used. */
 const COLUMNS = ['Status', 'Workflow ID', 'OffsiteState', 'OffsiteHost', 'OffsiteBehindSince'];
 
-const PAGE_BESIDE_MENU = { x: 256, y: 64, width: 1184, height: 720 };
+const PAGE_BESIDE_MENU = { x: 256, y: 64, width: 1184 };
 
 let cockpit: Cockpit;
 let browser: Browser;
@@ -57,10 +57,10 @@ async function untilShown(text: string | RegExp): Promise<void> {
   await page.getByText(text).first().waitFor();
 }
 
-async function picture(name: string): Promise<void> {
+async function picture(name: string, height: number): Promise<void> {
   if (PICTURES === undefined) return;
   mkdirSync(PICTURES, { recursive: true });
-  await page.screenshot({ path: join(PICTURES, `${name}.png`), clip: PAGE_BESIDE_MENU });
+  await page.screenshot({ path: join(PICTURES, `${name}.png`), clip: { ...PAGE_BESIDE_MENU, height } });
 }
 
 const untilDetails = async (...texts: (string | RegExp)[]): Promise<void> => {
@@ -71,7 +71,7 @@ test('a running schedule: by one click to its task, by another to a disk, and th
   const { taskUuid } = cockpit.running;
   await openTab('schedule/b/web1', 'User Metadata');
   await untilDetails('is running: host web1', /limits: at most 30m behind/, /behind since: /);
-  await picture('web-ui-schedule-running');
+  await picture('web-ui-schedule-running', 700);
 
   const [taskPage] = await Promise.all([
     page.context().waitForEvent('page'),
@@ -82,7 +82,7 @@ test('a running schedule: by one click to its task, by another to a disk, and th
 
   await openTab(`task/${taskUuid}`, 'User Metadata');
   await untilDetails('sends 2 disks', 'incremental (on the same chain)');
-  await picture('web-ui-task-running');
+  await picture('web-ui-task-running', 700);
   const [diskPage] = await Promise.all([
     page.context().waitForEvent('page'),
     details().getByText('vda', { exact: true }).click(),
@@ -93,7 +93,7 @@ test('a running schedule: by one click to its task, by another to a disk, and th
   await openTab(`disk/${taskUuid}/1/vda`, 'Pending Activities');
   await untilShown('sendDisk');
   await untilShown(/█+░+ \d+ %, \d+\.\d MiB of 200 MiB/);
-  await picture('web-ui-disk-progress');
+  await picture('web-ui-disk-progress', 590);
 }, 180_000);
 
 test('a task that tries again: how often, when next, and why', async () => {
@@ -101,13 +101,14 @@ test('a task that tries again: how often, when next, and why', async () => {
   await untilShown('querySyncInfo');
   await untilShown(/site b may not have host mail1\. Add the host under source\.replicaSites/);
   await untilShown('HostNotAllowed');
-  await picture('web-ui-task-retrying');
+  // Below stand the stack traces.
+  await picture('web-ui-task-retrying', 520);
 }, 120_000);
 
 test('a paused schedule: that it is, since when it is behind, and how it goes on', async () => {
   await openTab('schedule/b/db1', 'User Metadata');
   await untilDetails('is paused: host db1', 'offsite schedule resume db1', /behind since: /);
-  await picture('web-ui-schedule-paused');
+  await picture('web-ui-schedule-paused', 660);
 }, 120_000);
 
 test('the list: every schedule with its state, and what a host has running', async () => {
@@ -125,7 +126,7 @@ test('the list: every schedule with its state, and what a host has running', asy
   await row('schedule/b/db1').getByText('paused', { exact: true }).waitFor();
   for (const id of ['schedule/b/web1', 'schedule/b/mail1'])
     await row(id).getByText('running', { exact: true }).waitFor();
-  await picture('web-ui-list');
+  await picture('web-ui-list', 340);
   await list("`OffsiteHost`='web1' AND `ExecutionStatus`='Running'");
   const { taskUuid } = cockpit.running;
   for (const id of ['schedule/b/web1', `task/${taskUuid}`, `disk/${taskUuid}/1/vdb`]) await row(id).waitFor();
