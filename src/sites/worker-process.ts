@@ -23,6 +23,8 @@ import { installTemporalRuntime } from './temporal-runtime.ts';
 const RETRY_MS = 1_000;
 /** So long Temporal may take to answer when it is asked whether it is there. */
 const TEMPORAL_ANSWER_MS = 5_000;
+/** Replicas are whole disks: a group may read them, where the operator gives them one, and nobody else. */
+const NOT_FOR_OTHERS = 0o027;
 /** Faults that the operator must mend; a server that is away comes back by itself. */
 const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed']);
 /** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
@@ -37,6 +39,7 @@ export interface WorkerProcess {
 
 /** Starts this node's worker. Waits for PostgreSQL and Temporal as long as they need; `signal` ends the wait. */
 export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal): Promise<WorkerProcess> {
+  process.umask(process.umask() | NOT_FOR_OTHERS);
   const log = createLog(config.logLevel, { site: config.site, node: config.node });
   const plan = armFaults(process.env, config.site);
   if (plan !== null)

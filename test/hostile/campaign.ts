@@ -37,6 +37,8 @@ export interface CampaignOptions {
   /** Called now and then with the cases that were run. */
   readonly onProgress?: (done: number) => void;
   readonly onFailure?: (failure: string) => void;
+  /** Ends the campaign before its last case; it then reports what was run. */
+  readonly signal?: AbortSignal;
 }
 
 export interface CampaignReport {
@@ -63,7 +65,7 @@ const PROGRESS_EACH = 50_000;
 const WARM_UP = 2_000;
 
 export async function runCampaign(target: Target, options: CampaignOptions): Promise<CampaignReport> {
-  const { seed, first, cases, onProgress, onFailure } = options;
+  const { seed, first, cases, onProgress, onFailure, signal } = options;
   // A stack costs more than most cases; one that is run alone has its own.
   if (cases > WARM_UP) Error.stackTraceLimit = 0;
   const again = `--target ${target.name} --seed ${seed}`;
@@ -92,7 +94,7 @@ export async function runCampaign(target: Target, options: CampaignOptions): Pro
       const done = number - first + 1;
       if (done === WARM_UP) startRssBytes = process.memoryUsage.rss();
       if (done % PROGRESS_EACH === 0) onProgress?.(done);
-      if (failures.length >= MAX_FAILURES) break;
+      if (failures.length >= MAX_FAILURES || signal?.aborted) break;
     }
   } finally {
     watch.remove();

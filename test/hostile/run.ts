@@ -28,12 +28,15 @@ if (chosen === undefined || !isTargetName(chosen)) {
 }
 
 const [seed, cases, first] = [numberOf('seed'), numberOf('cases'), numberOf('first')];
+const stop = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
 const target = await openTarget(chosen);
 const startedAtMs = Date.now();
 const report = await runCampaign(target, {
   seed,
   cases,
   first,
+  signal: stop.signal,
   onFailure: failure => console.error(`FAILED ${failure}`),
   onProgress(done) {
     const perSecond = Math.round(done / ((Date.now() - startedAtMs) / 1000));

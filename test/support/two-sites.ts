@@ -53,10 +53,32 @@ export interface TwoSites {
   close(): Promise<void>;
 }
 
+/** How the sites reach their servers, where it is not as superuser and in plain text. */
+export interface Access {
+  readonly databaseUrl: { readonly a: string; readonly b: string };
+  /** The configurations' `temporal` section. */
+  readonly temporal: { readonly address?: string };
+  /** Of the workers and of the command line. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** Where the servers are, as only the test reaches them. */
+export interface Servers {
+  readonly dataDir: string;
+  readonly databaseUrl: { readonly a: string; readonly b: string };
+  readonly temporalAddress: string;
+}
+
+export interface TwoSitesOptions {
+  readonly replicaRoot?: string;
+  readonly rule?: SourceRule;
+  readonly webUi?: boolean;
+  /** Called when both servers answer, before the sites are configured. */
+  readonly prepare?: (servers: Servers) => Promise<Access>;
+}
+
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
-export async function startTwoSites(
-  options: { replicaRoot?: string; rule?: SourceRule; webUi?: boolean } = {},
-): Promise<TwoSites> {
+export async function startTwoSites(options: TwoSitesOptions = {}): Promise<TwoSites> {
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
   const imageDir = join(dataDir, 'images');
   mkdirSync(imageDir);
@@ -84,14 +106,19 @@ export async function startTwoSites(
     a: postgresUrl(dataDir, postgres, 'site_a'),
     b: postgresUrl(dataDir, postgres, 'site_b'),
   };
-  const configPath = { a: join(dataDir, 'site-a.yaml'), b: join(dataDir, 'site-b.yaml') };
   const address = `127.0.0.1:${grpc}`;
+  const access = (await options.prepare?.({ dataDir, databaseUrl, temporalAddress: address })) ?? {
+    databaseUrl,
+    temporal: { address },
+    environment: {},
+  };
+  const configPath = { a: join(dataDir, 'site-a.yaml'), b: join(dataDir, 'site-b.yaml') };
   const common = (site: 'a' | 'b') => ({
     site,
     node: `${site}1`,
     dataDir: join(dataDir, `site-${site}`),
-    database: { url: databaseUrl[site] },
-    temporal: { address },
+    database: { url: access.databaseUrl[site] },
+    temporal: access.temporal,
   });
   const writeSourceConfig = ({ hosts = ['*'], ...rest }: SourceRule) =>
     writeConfig(configPath.a, {
@@ -116,10 +143,12 @@ export async function startTwoSites(
       name: `worker-${site}`,
       command: process.execPath,
       args: [join(SOURCES, 'worker.ts'), '--config', configPath[site]],
+      env: access.environment,
     })),
   );
   const connection = await Connection.connect({ address });
-  const cli = (site: 'a' | 'b', ...args: string[]) => runCli(['--config', configPath[site], ...args]);
+  const cli = (site: 'a' | 'b', ...args: string[]) =>
+    runCli(['--config', configPath[site], ...args], access.environment);
   return {
     dataDir,
     imageDir,
@@ -151,12 +180,15 @@ export async function startTwoSites(
 }
 
 /** Runs `offsite ARGS` from the sources. */
-export function runCli(args: readonly string[]): Promise<CliResult> {
+export function runCli(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<CliResult> {
   return new Promise(resolve => {
     execFile(
       process.execPath,
       [join(SOURCES, 'starter.ts'), ...args],
-      { timeout: 60_000 },
+      { timeout: 60_000, env: { ...process.env, ...environment } },
       (error, stdout, stderr) => {
         const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
         resolve({ exitCode, stdout, stderr });

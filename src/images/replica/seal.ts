@@ -18,7 +18,7 @@ export interface SealInput {
   readonly onStep?: StepHook | undefined;
 }
 
-const READ_ONLY = 0o444;
+const WRITE_BITS = 0o222;
 
 /**
  * Seals a received layer, in this order: image fsynced; digest file there and fsynced; renamed to its final
@@ -124,9 +124,10 @@ async function hasDigests(paths: LayerPaths, contentDigest: string): Promise<boo
 
 async function makeReadOnly(path: string): Promise<void> {
   await usingFile(await open(path, 'r'), async file => {
-    // A retry must not touch the file: its times are part of its proof.
-    if (((await file.stat()).mode & 0o777) !== READ_ONLY) {
-      await effect('replica.seal.chmod', () => file.chmod(READ_ONLY));
+    // A retry must not touch the file: its times are part of its proof. Who may read it the umask has decided.
+    const mode = (await file.stat()).mode & 0o777;
+    if ((mode & WRITE_BITS) !== 0) {
+      await effect('replica.seal.chmod', () => file.chmod(mode & ~WRITE_BITS));
     }
     await effect('replica.seal.syncMode', () => file.sync());
   });
