@@ -1,4 +1,5 @@
 /** What a replica site does for its workflows: rows, sessions, seals, publication. */
+import { Context } from '@temporalio/activity';
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
 import type { OpenReceiverInput } from '../contract/transfer.ts';
 import { blackoutHours } from '../domain/blackout.ts';
@@ -39,19 +40,26 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
   const doubtsOf = async (scheduleUuid: string) =>
     ports.files.doubts(await catalog.cursorChains(scheduleUuid));
 
+  /** Due times are waited for by Temporal's clock, so they are planned by it; this site's may be another. */
+  const workflowNow = (toldMs: number | undefined): number =>
+    toldMs === undefined
+      ? ports.clock()
+      : Math.max(toldMs, Context.current().info.currentAttemptScheduledTimestampMs);
+
   return {
     registerSchedule: input => catalog.registerSchedule(input),
 
-    async planNextRun({ scheduleUuid, revision, settings, afterMs, lastRun = null }) {
-      const nowMs = ports.clock();
+    async planNextRun({ scheduleUuid, revision, settings, afterMs, lastRun = null, nowMs: toldMs }) {
+      const nowMs = workflowNow(toldMs);
       const nextRunAtMs = dueTime(settings, afterMs, nowMs);
       // What an earlier attempt stored wins, so what is told is about that.
       const stored = await catalog.storeNextRun({ scheduleUuid, afterMs, nextRunAtMs, revision });
-      return plannedRun(settings, { ...stored, afterMs, nowMs, lastRun });
+      const planned = plannedRun(settings, { ...stored, afterMs, nowMs, lastRun });
+      return { ...planned, siteNowMs: ports.clock() };
     },
 
-    async findBlackout({ settings }) {
-      return blackoutHours(settings.notBetween ?? [], settings.timeZone).at(ports.clock());
+    async findBlackout({ settings, nowMs }) {
+      return blackoutHours(settings.notBetween ?? [], settings.timeZone).at(workflowNow(nowMs));
     },
 
     async recordPaused(input) {

@@ -4,6 +4,7 @@ import { CONTRACT_VERSION } from '../contract/names.ts';
 import type { DeleteRequest, ScheduleSettings, ScheduleSpec } from '../contract/schedule.ts';
 import { type Database, guarded } from './database.ts';
 import type { ScheduleRow } from './replica-rows.ts';
+import { TAKEN_AT_HERE } from './source-clock.ts';
 
 export interface LiveSchedule {
   readonly spec: ScheduleSpec;
@@ -21,7 +22,7 @@ export function createLiveScheduleRows(db: Database) {
       .leftJoin('host_snapshots as hs', 'hs.id', 's.cursor_snapshot_id')
       .whereNull('s.deleted_at')
       .orderBy('s.name')
-      .select<LiveRow[]>('s.*', 'hs.taken_at');
+      .select<LiveRow[]>('s.*', db.raw(`${TAKEN_AT_HERE} as taken_at`));
   return guarded({
     liveSchedules: async (): Promise<readonly LiveSchedule[]> => (await rows()).map(toLive),
 

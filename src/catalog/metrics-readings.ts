@@ -1,6 +1,7 @@
 /** What a worker's metrics tell of its catalog: few small queries, cheap enough for every scrape. */
 import type { TaskOutcome } from '../contract/schedule.ts';
 import { type Database, guarded } from './database.ts';
+import { TAKEN_AT_HERE } from './source-clock.ts';
 
 /** A schedule that is not deleted, as this replica's rows have it. */
 export interface ScheduleReading {
@@ -60,7 +61,8 @@ interface ScheduleReadingRow {
 
 /** All laterals go by the unique index over (schedule, generation). */
 const SCHEDULES = `
-  select s.uuid, s.name, s.host, s.paused, (s.settings->>'rpoMs')::float8 as rpo_ms, s.next_run_at, hs.taken_at,
+  select s.uuid, s.name, s.host, s.paused, (s.settings->>'rpoMs')::float8 as rpo_ms, s.next_run_at,
+         ${TAKEN_AT_HERE} as taken_at,
          behind.since_ms as behind_since_ms, ended.outcome, ended.finished_at,
          coalesce(receiving.disks, 0)::integer as receiving_disks
   from remote_backup_schedules s
@@ -76,7 +78,9 @@ const SCHEDULES = `
     order by t.generation desc limit 1
   ) met on true
   left join lateral (
-    select min((t.sync_info->'target'->>'takenAtMs')::float8) as since_ms from remote_backup_tasks t
+    select min((t.sync_info->'target'->>'takenAtMs')::float8
+               + coalesce(ts.clock_offset_ms, s.source_clock_offset_ms, 0)) as since_ms
+    from remote_backup_tasks t left join host_snapshots ts on ts.id = t.target_snapshot_id
     where t.schedule_uuid = s.uuid and t.generation > coalesce(met.generation, 0)
   ) behind on true
   left join lateral (
@@ -92,6 +96,12 @@ export function createMetricsReadings(db: Database) {
     async schedules(): Promise<readonly ScheduleReading[]> {
       const { rows } = await db.raw<{ rows: ScheduleReadingRow[] }>(SCHEDULES);
       return rows.map(toSchedule);
+    },
+
+    /** The database's clock, by which the times of {@link schedules} are. */
+    async nowMs(): Promise<number> {
+      const { rows } = await db.raw<{ rows: { now: Date }[] }>('select clock_timestamp() as now');
+      return rows[0]?.now.getTime() ?? 0;
     },
 
     async locks(): Promise<readonly LockReading[]> {

@@ -11,6 +11,7 @@ import { createSessionRows } from './replica-sessions.ts';
 import { createStorageFileRows } from './replica-storage-files.ts';
 import { createSyncRows } from './replica-sync.ts';
 import { createTaskRows } from './replica-tasks.ts';
+import { createSourceClockRows } from './source-clock.ts';
 
 export interface ReplicaCatalogOptions {
   /** This site's name. */
@@ -37,6 +38,7 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createChainRows(db),
     ...createHealthRows(db),
     ...createStorageFileRows(db),
+    ...createSourceClockRows(db),
     ...createPublicationRows(db),
     ...createDeletionRows(db),
     ...createGivingUpRows(db),

@@ -4,6 +4,7 @@ import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
 import type { Cursor } from '../contract/sync.ts';
 import { type Database, guarded, inReadTransaction } from './database.ts';
 import { readSummary, type ScheduleRow, type TaskRow } from './replica-rows.ts';
+import { TAKEN_AT_HERE } from './source-clock.ts';
 
 /** One file of a disk's chain. */
 export interface PointLayer {
@@ -53,8 +54,10 @@ export interface ReplicaSchedule {
 }
 
 export interface ListedSchedule extends ReplicaSchedule {
-  /** When the cursor's host snapshot was taken, at its origin; null before the first. */
+  /** When the cursor's host snapshot was taken, by this database's clock; null before the first. */
   readonly newestPointAtMs: number | null;
+  /** By one clock: how long ago that is. */
+  readonly newestPointAgeMs: number | null;
   /** The newest task that has ended. */
   readonly lastTask: TaskSummary | null;
 }
@@ -83,7 +86,11 @@ export function createReplicaInventory(db: Database) {
           .leftJoin('host_snapshots as hs', 'hs.id', 's.cursor_snapshot_id')
           .whereNull('s.deleted_at')
           .orderBy('s.name')
-          .select<(ScheduleRow & { taken_at: Date | null })[]>('s.*', 'hs.taken_at');
+          .select<(ScheduleRow & { taken_at: Date | null; now: Date })[]>(
+            's.*',
+            trx.raw(`${TAKEN_AT_HERE} as taken_at`),
+            trx.raw('clock_timestamp() as now'),
+          );
         const schedules: ListedSchedule[] = [];
         for (const row of rows) {
           const task = await trx<TaskRow>('remote_backup_tasks')
@@ -94,6 +101,8 @@ export function createReplicaInventory(db: Database) {
           schedules.push({
             ...toSchedule(row),
             newestPointAtMs: row.taken_at?.getTime() ?? null,
+            newestPointAgeMs:
+              row.taken_at === null ? null : Math.max(0, row.now.getTime() - row.taken_at.getTime()),
             lastTask: task === undefined ? null : await readSummary(trx, task as TaskRow),
           });
         }

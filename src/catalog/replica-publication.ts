@@ -11,7 +11,7 @@ import {
   type DiskTaskRow,
   finishTaskRow,
   lockTask,
-  readSummary,
+  readOutcome,
   type ScheduleRow,
   type TaskRow,
 } from './replica-rows.ts';
@@ -29,12 +29,12 @@ export function createPublicationRows(db: Database) {
         const done = await trx<TaskRow>('remote_backup_tasks')
           .where({ uuid: input.taskUuid, outcome: 'published' })
           .first();
-        if (done !== undefined) return readSummary(trx, done as TaskRow);
+        if (done !== undefined) return readOutcome(trx, done as TaskRow);
 
         const schedule = await lockLiveSchedule(trx, input.fence.scheduleUuid);
         const task = await lockTask(trx, input.fence, input.taskUuid);
         // Another call of this task may have published it while this one waited for the lock.
-        if (task.outcome === 'published') return readSummary(trx, task);
+        if (task.outcome === 'published') return readOutcome(trx, task);
         await checkFence(trx, input.fence);
         if (task.outcome !== null)
           throw new SupersededError(`task ${task.uuid} has ended as ${task.outcome}`);
@@ -44,7 +44,7 @@ export function createPublicationRows(db: Database) {
         const target = task.sync_info?.target;
         if (target == null) throw new CatalogInputError(`task ${task.uuid} has nothing to publish`);
         await publish(trx, schedule, task, target);
-        return readSummary(trx, await finishTaskRow(trx, task, 'published', task.sync_info?.reason ?? null));
+        return readOutcome(trx, await finishTaskRow(trx, task, 'published', task.sync_info?.reason ?? null));
       }),
   };
 }

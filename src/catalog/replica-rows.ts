@@ -8,6 +8,7 @@ import type { SealedFile } from '../domain/sealed-file.ts';
 import type { Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
 import { checkFence } from './fence-rows.ts';
+import { targetAgeMs } from './source-clock.ts';
 
 export interface ScheduleRow {
   readonly uuid: string;
@@ -157,6 +158,12 @@ export async function finishTaskRow(
   await closeSessionsOf(trx, 't.id = ?', task.id);
   return row as TaskRow;
 }
+
+/** What the workflow is told at the end of a task. */
+export const readOutcome = async (trx: Transaction, task: TaskRow): Promise<TaskSummary> => ({
+  ...(await readSummary(trx, task)),
+  targetAgeMs: await targetAgeMs(trx, task.uuid),
+});
 
 /** What an operator reads of a task, with the disks of its newest plan. */
 export async function readSummary(trx: Transaction, task: TaskRow): Promise<TaskSummary> {

@@ -14,7 +14,7 @@ import {
   finishTaskRow,
   lockSchedule,
   lockTask,
-  readSummary,
+  readOutcome,
   type ScheduleRow,
   type TaskRow,
 } from './replica-rows.ts';
@@ -70,10 +70,10 @@ export function createTaskRows(db: Database) {
       inTransaction(db, 'replica.commit.endTask', async trx => {
         const schedule = await lockSchedule(trx, input.fence.scheduleUuid);
         const task = await lockTask(trx, input.fence, input.taskUuid);
-        if (task.outcome !== null) return readSummary(trx, task);
+        if (task.outcome !== null) return readOutcome(trx, task);
         await checkFence(trx, { ...input.fence, plan: Math.max(input.fence.plan, task.plan) });
         const outcome = strongerOutcome(input.outcome, schedule);
-        return readSummary(trx, await finishTaskRow(trx, task, outcome, input.reason));
+        return readOutcome(trx, await finishTaskRow(trx, task, outcome, input.reason));
       }),
 
     /** Whether the task may go on, and if not why. Throws only when the catalog fails. */

@@ -21,7 +21,8 @@ interface ViewRow {
 /** The complete host snapshots, each disk with its storage in use. Partial ones are not seen. */
 export async function readHostView(trx: Transaction, host: HostRow): Promise<HostView> {
   const { rows } = await trx.raw<{ rows: ViewRow[] }>(
-    `select hs.uuid, hs.sequence, hs.origin_site, hs.taken_at, hs.kind, d.ident as disk,
+    `select hs.uuid, hs.sequence, hs.origin_site, hs.kind,
+            hs.taken_at + coalesce(hs.clock_offset_ms, 0) * interval '1 millisecond' as taken_at, d.ident as disk,
             ds.id as disk_snapshot_id, ds.parent_id, st.node, st.path, st.format, ds.virtual_size_bytes
      from host_snapshots hs
      join disk_snapshots ds on ds.host_snapshot_id = hs.id

@@ -179,6 +179,8 @@ export interface RecordedSchedule {
   readonly rpoMs: number | null;
   readonly nextRunAt: string | null;
   readonly newestPointAt: string | null;
+  /** By the catalog's own clock; null before the first. */
+  readonly newestPointAgeMs: number | null;
   /** The newest that has ended. */
   readonly lastTask: ListedTask | null;
 }

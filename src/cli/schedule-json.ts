@@ -152,7 +152,9 @@ type ToldStatus = ScheduleStatus & Partial<Pick<PlannedRun, 'nextRunReason' | 's
 function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
   const { type, everyMs, cron, timeZone, notBetween, rpoMs, bandwidthBytesPerSecond } = status.settings;
   const { blackout = null } = status;
-  const behindMs = behindOf(status, nowMs);
+  // This machine's clock is the replica site's; the times are Temporal's.
+  const temporalNowMs = nowMs - (status.siteOffsetMs ?? 0);
+  const behindMs = behindOf(status, temporalNowMs);
   return {
     type,
     everyMs,
@@ -164,7 +166,7 @@ function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, Statu
     state: status.state,
     paused: status.paused,
     note: status.note ?? null,
-    ageMs: sinceMs(status.newestPointAtMs, nowMs),
+    ageMs: sinceMs(status.newestPointAtMs, temporalNowMs),
     behindMs,
     rpoMet: behindMs === null || rpoMs === null ? null : behindMs <= rpoMs,
     nextRunAt: iso(status.nextRunAtMs),

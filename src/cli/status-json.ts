@@ -95,7 +95,7 @@ function scheduleStatus(
     name,
     uuid: told?.uuid ?? row?.uuid ?? null,
     sourceSite: told?.sourceSite ?? row?.sourceSite ?? null,
-    ...(told === null || told.unreachable !== null ? recordedState(row, nowMs) : toldState(told, row, nowMs)),
+    ...(told === null || told.unreachable !== null ? recordedState(row) : toldState(told, row)),
     ...lastTaskOf(view, row),
     problems: asked === null ? [] : problemsOf(told),
   };
@@ -106,11 +106,10 @@ type StateKeys = 'state' | 'paused' | 'ageMs' | 'behindMs' | 'rpoMs' | 'rpoMet' 
 const toldState = (
   { state, paused, ageMs, behindMs, rpoMs, rpoMet, nextRunAt }: ScheduleJson,
   row: RecordedSchedule | null,
-  nowMs: number,
 ): Pick<ScheduleStatusJson, StateKeys> => ({
   state,
   paused,
-  ageMs: ageMs ?? ageOf(row, nowMs),
+  ageMs: ageMs ?? ageOf(row),
   behindMs,
   rpoMs,
   rpoMet,
@@ -118,10 +117,10 @@ const toldState = (
 });
 
 /** How far it is behind only its workflow knows. */
-const recordedState = (row: RecordedSchedule | null, nowMs: number): Pick<ScheduleStatusJson, StateKeys> => ({
+const recordedState = (row: RecordedSchedule | null): Pick<ScheduleStatusJson, StateKeys> => ({
   state: 'unreachable',
   paused: row?.paused ?? null,
-  ageMs: ageOf(row, nowMs),
+  ageMs: ageOf(row),
   behindMs: null,
   rpoMs: row?.rpoMs ?? null,
   rpoMet: null,
@@ -156,8 +155,7 @@ function problemsOf(told: ScheduleJson | null): string[] {
   ];
 }
 
-const ageOf = (row: RecordedSchedule | null, nowMs: number): number | null =>
-  row?.newestPointAt == null ? null : Math.max(0, nowMs - Date.parse(row.newestPointAt));
+const ageOf = (row: RecordedSchedule | null): number | null => row?.newestPointAgeMs ?? null;
 
 const order = (left: string | null, right: string | null): number =>
   (left ?? '') < (right ?? '') ? -1 : Number(left !== right);

@@ -74,9 +74,11 @@ export interface ReplicaActivities {
     afterMs: number | null;
     /** When the run that just ended began and ended; tells why due times were skipped. */
     lastRun?: { readonly startedAtMs: number; readonly finishedAtMs: number } | null;
+    /** The workflow's clock, by which it waits; versions before did not tell. */
+    nowMs?: number;
   }): Promise<PlannedRun>;
   /** The blackout that lasts, else the next; null when the settings have none. */
-  findBlackout(input: { settings: ScheduleSettings }): Promise<Blackout | null>;
+  findBlackout(input: { settings: ScheduleSettings; nowMs?: number }): Promise<Blackout | null>;
   /**
    * Writes paused or resumed. Pausing closes the running sessions: nothing flows any more when it returns.
    * A write of a smaller revision than the row's changes nothing.

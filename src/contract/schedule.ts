@@ -32,6 +32,8 @@ export interface PlannedRun {
   readonly nextRunReason?: string | null;
   /** The blackout that lasts, else the next one; null when there are none. Absent as above. */
   readonly blackout?: Blackout | null;
+  /** The replica site's clock when it answered. Absent as above. */
+  readonly siteNowMs?: number;
 }
 
 /** What never changes in a schedule's life. */
@@ -65,6 +67,11 @@ export interface TaskSummary {
   readonly finishedAtMs: number | null;
   readonly hostSnapshot: string | null;
   readonly disks: readonly DiskSummary[];
+  /**
+   * How old the target was when this was told, whatever the source's clock says; null where that is not known. Absent
+   * in histories of version 0.1.0.
+   */
+  readonly targetAgeMs?: number | null;
 }
 
 export interface RequestOutcome {
@@ -152,6 +159,8 @@ export interface ScheduleState {
   readonly news: readonly SourceNews[];
   /** The place in A's order up to which B has what matters; a word of A about it comes late. Absent as above. */
   readonly answeredSequence: number;
+  /** The replica site's clock minus Temporal's, as last seen: all times here are Temporal's. */
+  readonly siteOffsetMs: number;
   /** The newest requests, bounded; they make signals idempotent. */
   readonly requests: readonly RequestOutcome[];
   /** The workflow was started with search attributes: the namespace has them, so it may keep them up to date. */
@@ -186,6 +195,8 @@ export interface ScheduleStatus {
   readonly skippedReason: string | null;
   readonly newestPointAtMs: number | null;
   readonly behindSinceMs: number | null;
+  /** The replica site's clock minus Temporal's, whose times these are; absent in answers of version 0.1.0. */
+  readonly siteOffsetMs?: number;
   readonly lastTask: TaskSummary | null;
   /** The plan of the running task, for the ids of its disk workflows; null when none runs. */
   readonly runningTask: { readonly taskUuid: string } | null;

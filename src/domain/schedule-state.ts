@@ -54,6 +54,7 @@ export function initialScheduleState(
     behindSinceMs: null,
     news: [],
     answeredSequence: 0,
+    siteOffsetMs: 0,
     requests: [],
     searchAttributes: false,
     rollOverAfterTasks: ROLL_OVER_AFTER_TASKS,
@@ -167,6 +168,20 @@ export function nextRunPlanned(state: ScheduleState, next: PlannedRun): Schedule
     skippedRuns: state.skippedRuns + skippedRuns,
     skippedReason: skippedRuns === 0 ? state.skippedReason : (next.skippedReason ?? null),
   };
+}
+
+/** So far the answer of an activity may lie behind its clock, and clocks that are kept by NTP apart. */
+const CLOCKS_AGREE_MS = 2_000;
+
+/** The replica site's clock as an answer told it. @param siteNowMs undefined from a version that did not tell */
+export function siteClockSeen(
+  state: ScheduleState,
+  siteNowMs: number | undefined,
+  nowMs: number,
+): ScheduleState {
+  if (siteNowMs === undefined) return state;
+  const offsetMs = siteNowMs - nowMs;
+  return { ...state, siteOffsetMs: Math.abs(offsetMs) <= CLOCKS_AGREE_MS ? 0 : offsetMs };
 }
 
 /** Takes the blackout that lasts, or the next. */

@@ -34,6 +34,7 @@ export function statusOf(
     skippedReason: state.skippedReason,
     newestPointAtMs: state.newestPointAtMs,
     behindSinceMs: state.behindSinceMs,
+    siteOffsetMs: state.siteOffsetMs,
     lastTask: state.lastTask,
     runningTask: activity.running,
     retry: retryOf(state),

@@ -74,6 +74,7 @@ const REPLICA = {
   'replica.commit.recordVerified': "a replica's file was read whole and compared",
   'replica.commit.noteRoot': 'the id of a folder of replicas',
   'replica.commit.finishGivingUp': 'the files of an unfinished target are gone',
+  'replica.commit.noteSourceClock': "how far the source's clock is off",
   'replica.commit.noteRemoved': 'a node has removed a file that was left to it',
 } as const;
 

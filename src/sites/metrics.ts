@@ -64,6 +64,8 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
     schedules: config.replica === undefined ? null : await readings.schedules(),
     locks: config.source === undefined ? null : await readings.locks(),
     snapshots: await readings.snapshots(),
+    // What was read may be told a little later: by then this process's clock has gone on as far.
+    offsetMs: (await readings.nowMs()) - Date.now(),
   }));
   const readTemporal = freshFor(FRESH_MS, ANSWER_WITHIN_MS, async () => {
     await askTemporal();
@@ -81,7 +83,7 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
         readReplicaSpace(),
       ]);
       const ours = await registry.render({
-        nowMs: Date.now(),
+        nowMs: Date.now() + (catalog?.offsetMs ?? 0),
         catalogUp: catalog !== null,
         temporalUp: temporal !== null,
         schedules: catalog?.schedules ?? null,
@@ -160,6 +162,8 @@ function countingDirectory(
     },
     openSink: async (session, map) => counted(session.diskTaskUuid, await directory.openSink(session, map)),
     markReceived: (session, received) => directory.markReceived(session, received),
+    noteSourceClock: (session, sentAtMs) =>
+      directory.noteSourceClock?.(session, sentAtMs) ?? Promise.resolve(),
   };
 }
 

@@ -118,6 +118,7 @@ const toListedSchedule = (schedule: ListedSchedule) => ({
   rpoMs: schedule.settings.rpoMs,
   nextRunAt: iso(schedule.nextRunAtMs),
   newestPointAt: iso(schedule.newestPointAtMs),
+  newestPointAgeMs: schedule.newestPointAgeMs,
   lastTask: schedule.lastTask === null ? null : toListedTask(schedule.lastTask),
 });
 
@@ -129,7 +130,7 @@ const toListedTask = ({ startedAtMs, finishedAtMs, ...task }: TaskSummary) => ({
   hostSnapshot: task.hostSnapshot,
   startedAt: new Date(startedAtMs).toISOString(),
   finishedAt: iso(finishedAtMs),
-  tookMs: finishedAtMs === null ? null : finishedAtMs - startedAtMs,
+  tookMs: finishedAtMs === null ? null : Math.max(0, finishedAtMs - startedAtMs),
   bytesSent: task.disks.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
   bytesTotal: task.disks.reduce((sum, { bytesTotal }) => sum + bytesTotal, 0),
   warnings: task.warnings,

@@ -104,6 +104,8 @@ export function createSessionDirectory(parts: {
       return openSinkOf(session, layout, map);
     },
 
+    noteSourceClock: ({ diskTaskUuid }, sentAtMs) => catalog.noteSourceClock({ diskTaskUuid, sentAtMs }),
+
     markReceived: ({ diskTaskUuid, epoch }, received) =>
       catalog.markReceived({ diskTaskUuid, epoch, ...received }),
   };

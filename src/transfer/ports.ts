@@ -57,4 +57,6 @@ export interface SessionDirectory {
     session: SessionRecord,
     received: { totalBytes: number; contentDigest: string },
   ): Promise<void>;
+  /** @param sentAtMs the sender's clock when it said hello, just now */
+  noteSourceClock?(session: SessionRecord, sentAtMs: number): Promise<void>;
 }

@@ -92,6 +92,7 @@ async function receive(
   if (session.received !== null) return answerReceived(connection, session.received);
   place.take();
   context.registry.report(visitor, { note: 'the sender is connected' });
+  await noteClock(session, hello, context);
   connection.allowLargeFrames();
   const maxPieceBytes = MAX_PIECE_BYTES;
   connection.send(
@@ -111,6 +112,20 @@ async function receive(
     'a disk is whole',
   );
   await connection.finish(encodeContentWord('received', word));
+}
+
+/** Its lack makes a time wrong, never a transfer fail. */
+async function noteClock(
+  session: SessionRecord,
+  { sentAtMs, diskTaskUuid }: Hello,
+  { directory, log }: ReceiverContext,
+): Promise<void> {
+  await directory.noteSourceClock?.(session, sentAtMs).catch(err => {
+    log.warn(
+      { event: 'clock-not-noted', diskTaskUuid, err },
+      "how far the source's clock is off was not noted",
+    );
+  });
 }
 
 /** @throws {RefusedError} @throws {SupersededError} @throws {ReopenNeededError} */

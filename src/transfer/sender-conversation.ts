@@ -34,6 +34,8 @@ export interface SenderConversationOptions {
   /** Opens the layer the first time; gives the same one later. */
   readonly openLayer: () => Promise<OutgoingLayer>;
   readonly throttle: Throttle;
+  /** This site's clock, as the hello tells it. */
+  readonly nowMs: () => number;
   readonly log: Log;
   readonly onNote: (note: string) => void;
   readonly onDurable: (durableBytes: number) => void;
@@ -89,11 +91,12 @@ export class SenderConversation {
   }
 
   async #sayHello(): Promise<Welcome | ContentWord> {
-    const sentAtMs = Date.now();
+    const { nowMs } = this.#options;
+    const sentAtMs = nowMs();
     this.#connection.send(encodeHello({ version: PROTOCOL_VERSION, ...this.#options.hello, sentAtMs }));
     const frame = await this.#expect(['welcome', 'received']);
     if (frame.name === 'received') return decodeContentWord('received', frame.payload);
-    const answeredAtMs = Date.now();
+    const answeredAtMs = nowMs();
     const welcome = decodeWelcome(frame.payload);
     if (welcome.version !== PROTOCOL_VERSION) {
       throw new ProtocolError('BadFrame', `the receiver speaks version ${welcome.version}`);

@@ -28,6 +28,8 @@ export interface SendLayerOptions {
   readonly onProgress: (progress: TransferProgress) => void;
   readonly log: Log;
   readonly limits?: Partial<SenderLimits>;
+  /** This site's clock. */
+  readonly nowMs?: () => number;
 }
 
 export interface SentLayer extends TransferProgress {
@@ -106,7 +108,7 @@ class LayerSender {
   }
 
   async #connectOnce(): Promise<SentLayer> {
-    const { identity, offer, diskTaskUuid, attempt, signal, throttle, log } = this.#options;
+    const { identity, offer, diskTaskUuid, attempt, signal, throttle, log, nowMs = Date.now } = this.#options;
     this.#report(`connects to the receiver at ${this.#where}`);
     const connection = await dial(identity, offer, this.#limits, signal);
     this.#connections += 1;
@@ -121,6 +123,7 @@ class LayerSender {
       hello: { diskTaskUuid, epoch: offer.epoch, attempt: attempt + this.#connections - 1 },
       openLayer: () => this.#openLayer(),
       throttle,
+      nowMs,
       log,
       onNote: note => this.#report(note),
       onDurable: durableBytes => this.#onDurable(durableBytes),

@@ -239,9 +239,11 @@ class TaskRun {
     this.#isEnded = true;
     this.#at(`ended as ${summary.outcome}`, `ended as ${summary.outcome}${reason}`);
     const target = this.#answer?.target ?? null;
+    // An age is right whatever the source's clock says; without one its word is all there is.
+    const takenAtMs = summary.targetAgeMs == null ? target?.takenAtMs : Date.now() - summary.targetAgeMs;
     return {
       summary,
-      targetTakenAtMs: target?.takenAtMs ?? null,
+      targetTakenAtMs: takenAtMs ?? null,
       answeredSequence: target?.sourceSequence ?? this.#answer?.newestSequence ?? null,
     };
   }

@@ -73,7 +73,9 @@ export async function planNextRun(schedule: Schedule): Promise<void> {
     settings,
     afterMs: lastDueAtMs,
     lastRun,
+    nowMs: Date.now(),
   });
+  schedule.change(now => life.siteClockSeen(now, next.siteNowMs, Date.now()));
   schedule.change(now => (now.settings === settings ? life.nextRunPlanned(now, next) : now));
 }
 
@@ -81,6 +83,8 @@ export async function planNextRun(schedule: Schedule): Promise<void> {
 export async function findBlackout(schedule: Schedule): Promise<void> {
   const { settings } = schedule.state;
   if ((settings.notBetween ?? []).length === 0) return;
-  const blackout = await schedule.catalog('look at the blackout hours').findBlackout({ settings });
+  const blackout = await schedule
+    .catalog('look at the blackout hours')
+    .findBlackout({ settings, nowMs: Date.now() });
   schedule.change(now => life.blackoutFound(now, blackout));
 }

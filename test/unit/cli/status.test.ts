@@ -20,6 +20,7 @@ const recorded = (name: string, changes: Partial<RecordedSchedule> = {}): Record
   rpoMs: HOUR_MS,
   nextRunAt: '2026-11-24T13:00:00.000Z',
   newestPointAt: '2026-11-24T10:00:00.000Z',
+  newestPointAgeMs: 2 * HOUR_MS,
   lastTask: null,
   ...changes,
 });
