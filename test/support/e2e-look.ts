@@ -2,12 +2,18 @@
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
+import { ROOT_MARKER } from '../../src/images/replica/root-marker.ts';
 import { checkInvariants, type Violation } from './invariants/check-invariants.ts';
 import type { TwoSites } from './two-sites.ts';
 
 /** Section 9 of the design over both sites. @param quiescent no task runs */
-export const invariantsOf = (sites: TwoSites, quiescent = true): Promise<Violation[]> =>
+export const invariantsOf = (
+  sites: TwoSites,
+  quiescent = true,
+  hosts: readonly string[] | null = null,
+): Promise<Violation[]> =>
   checkInvariants({
+    hosts,
     sourceDb: sites.databaseUrl.a,
     replicaDb: sites.databaseUrl.b,
     replicaRoots: [sites.replicaRoot],
@@ -77,11 +83,11 @@ export async function openTransfers(sites: TwoSites): Promise<OpenTransfer[]> {
   }));
 }
 
-/** The files of a folder and those below it, relative, sorted. */
+/** The files of a folder and those below it, relative, sorted; without the marker of a replica folder. */
 export async function filesUnder(root: string): Promise<string[]> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   return entries
-    .filter(entry => !entry.isDirectory())
+    .filter(entry => !entry.isDirectory() && entry.name !== ROOT_MARKER)
     .map(entry => join(entry.parentPath, entry.name).slice(root.length + 1))
     .sort();
 }

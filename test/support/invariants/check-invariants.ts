@@ -4,7 +4,7 @@ import { loadCatalogs, loadReplica } from './catalog-loader.ts';
 import { checkFiles } from './file-rules.ts';
 import { checkLocks } from './lock-rules.ts';
 import { checkPoints } from './point-rules.ts';
-import type { ReplicaRows } from './site-rows.ts';
+import type { Catalogs, ReplicaRows } from './site-rows.ts';
 import { checkTasks } from './task-rules.ts';
 import { collect, type Violation } from './violation.ts';
 import { checkWorkflows } from './workflow-rules.ts';
@@ -21,6 +21,8 @@ export interface InvariantInput {
   readonly temporal: { readonly client: Client; readonly replicaSite: string } | null;
   /** True when no task runs. Else what may change between two looks is left out. */
   readonly quiescent: boolean;
+  /** Points and schedules of these hosts only, where the others were looked at before; null for all. */
+  readonly hosts?: readonly string[] | null;
 }
 
 /** @returns every breach found, an empty list for a sound state; the texts name what and where */
@@ -29,11 +31,22 @@ export async function checkInvariants(input: InvariantInput): Promise<Violation[
   const catalogs = await loadCatalogs(sourceDb, replicaDb);
   const reload = (): Promise<ReplicaRows> => loadReplica(replicaDb);
   const found = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent)];
-  found.push(...(await collect(checkPoints(catalogs))));
+  const hosts = input.hosts ?? null;
+  found.push(...(await collect(checkPoints(ofHosts(catalogs, hosts)))));
   found.push(...(await collect(checkFiles(catalogs.replica, input.replicaRoots, reload))));
   if (input.temporal !== null) {
-    const workflowInput = { ...input.temporal, quiescent, reload };
+    const workflowInput = { ...input.temporal, quiescent, hosts, reload };
     found.push(...(await collect(checkWorkflows(catalogs.replica, workflowInput))));
   }
   return found;
+}
+
+/** Rows of tasks and files stay whole: what they say of each other is judged over all of them. */
+function ofHosts({ source, replica }: Catalogs, hosts: readonly string[] | null): Catalogs {
+  if (hosts === null) return { source, replica };
+  const isOf = ({ host }: { readonly host: string }) => hosts.includes(host);
+  return {
+    source: { ...source, snapshots: source.snapshots.filter(isOf) },
+    replica: { ...replica, snapshots: replica.snapshots.filter(isOf) },
+  };
 }

@@ -1,6 +1,7 @@
 /** Rules 2 and 5: each file under the replica roots has its row, each row its file. */
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { ROOT_MARKER } from '../../../src/images/replica/root-marker.ts';
 import type { ReplicaRows, StorageRow } from './site-rows.ts';
 import type { Violation } from './violation.ts';
 
@@ -49,6 +50,6 @@ function filesOf(storage: StorageRow): string[] {
 async function listFiles(root: string): Promise<string[]> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   return entries
-    .filter(entry => !entry.isDirectory())
+    .filter(entry => !entry.isDirectory() && entry.name !== ROOT_MARKER)
     .map(entry => resolve(join(entry.parentPath, entry.name)));
 }

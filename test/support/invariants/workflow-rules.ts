@@ -14,6 +14,8 @@ export interface WorkflowRuleInput {
   readonly client: Client;
   readonly replicaSite: string;
   readonly quiescent: boolean;
+  /** Null for all. */
+  readonly hosts: readonly string[] | null;
   /** Looks again: between the first look and Temporal's answer a task or schedule may have ended. */
   reload(): Promise<ReplicaRows>;
 }
@@ -22,9 +24,10 @@ export async function* checkWorkflows(
   replica: ReplicaRows,
   input: WorkflowRuleInput,
 ): AsyncGenerator<Violation, undefined> {
-  const { client, replicaSite, quiescent } = input;
+  const { client, replicaSite, quiescent, hosts } = input;
   const liveNames = namesOfLive(replica);
-  for (const name of new Set(replica.schedules.map(schedule => schedule.name))) {
+  const looked = replica.schedules.filter(({ host }) => hosts === null || hosts.includes(host));
+  for (const name of new Set(looked.map(schedule => schedule.name))) {
     const id = scheduleWorkflowId(replicaSite, name);
     const runs = await isRunning(client, id);
     if (liveNames.has(name) && !runs && namesOfLive(await input.reload()).has(name)) {
