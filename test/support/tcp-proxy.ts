@@ -1,8 +1,8 @@
 /** A TCP proxy between two ends of a connection: counts what passes, and spoils it on demand. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { type Direction, Pipe } from './tcp-pipe.ts';
 
-/** Seen from the client: `up` flows to the server, `down` to the client. */
-export type Direction = 'up' | 'down';
+export type { Direction } from './tcp-pipe.ts';
 
 export interface TcpProxy {
   readonly host: string;
@@ -12,15 +12,28 @@ export interface TcpProxy {
   /** Connections accepted so far, and how many of them {@link TcpProxy.cutAfter} or `cutNow` ended. */
   readonly connections: number;
   readonly cuts: number;
+  /** Connections that were turned away while refusing. */
+  readonly refusals: number;
+  /** Bytes spoiled by {@link TcpProxy.corruptAfter}, and stalls begun by {@link TcpProxy.stallAfter}. */
+  readonly corruptions: number;
+  readonly stalls: number;
   /** Resets the connections once so many more bytes passed in a direction. One use; null takes it back. */
   cutAfter(sizeBytes: number | null, direction?: Direction): void;
+  /** Flips a bit of the byte that comes after so many more have passed in a direction. One use. */
+  corruptAfter(sizeBytes: number, direction?: Direction): void;
+  /** Lets nothing pass in a direction for a while, once so many more bytes have passed in it. One use. */
+  stallAfter(sizeBytes: number, stallMs: number, direction?: Direction): void;
   /** Resets all connections that are open. */
   cutNow(): void;
+  /** Half-open connections: one end of all that are open vanishes, and the other is told nothing. @returns how many */
+  abandon(end: 'client' | 'server'): number;
   /** While paused nothing passes either way, and the connections stay open. */
   pause(): void;
   resume(): void;
-  /** From now on each chunk is held back for this long. */
-  delay(delayMs: number): void;
+  /** From now on each chunk is so long under way, give or take, while others follow it; null is no time. */
+  latency(transit: { delayMs: number; jitterMs: number; random: () => number } | null): void;
+  /** From now on each direction of a connection lets so many bytes pass a second; null for all. */
+  limit(bytesPerSecond: number | null): void;
   /** While refusing, new connections are reset at once. */
   refuse(refuses: boolean): void;
   /** Points new connections to another server. */
@@ -35,18 +48,30 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
   return proxy;
 }
 
+/** Something that happens once, behind so many more bytes of a direction. */
+interface Planned {
+  leftBytes: number;
+  readonly direction: Direction;
+}
+
 class CountingProxy implements TcpProxy {
   readonly host = '127.0.0.1';
   readonly bytes = { up: 0, down: 0 };
   connections = 0;
   cuts = 0;
+  refusals = 0;
+  corruptions = 0;
+  stalls = 0;
   readonly #server: Server;
   readonly #pipes = new Set<Pipe>();
   #target: { host: string; port: number };
-  #cut: { leftBytes: number; direction: Direction } | null = null;
+  #cut: Planned | null = null;
+  #corruption: Planned | null = null;
+  #stall: (Planned & { readonly stallMs: number }) | null = null;
   #isPaused = false;
   #refuses = false;
-  #delayMs = 0;
+  #transit: { delayMs: number; jitterMs: number; random: () => number } | null = null;
+  #bytesPerSecond: number | null = null;
 
   constructor(target: { host: string; port: number }) {
     this.#target = target;
@@ -71,11 +96,25 @@ class CountingProxy implements TcpProxy {
     this.#cut = sizeBytes === null ? null : { leftBytes: sizeBytes, direction };
   }
 
+  corruptAfter(sizeBytes: number, direction: Direction = 'up'): void {
+    this.#corruption = { leftBytes: sizeBytes, direction };
+  }
+
+  stallAfter(sizeBytes: number, stallMs: number, direction: Direction = 'up'): void {
+    this.#stall = { leftBytes: sizeBytes, direction, stallMs };
+  }
+
   cutNow(): void {
     for (const pipe of this.#pipes) {
       this.cuts += 1;
       pipe.reset();
     }
+  }
+
+  abandon(end: 'client' | 'server'): number {
+    const pipes = [...this.#pipes];
+    for (const pipe of pipes) pipe.abandon(end);
+    return pipes.length;
   }
 
   pause(): void {
@@ -88,8 +127,12 @@ class CountingProxy implements TcpProxy {
     for (const pipe of this.#pipes) pipe.setPaused(false);
   }
 
-  delay(delayMs: number): void {
-    this.#delayMs = delayMs;
+  latency(transit: { delayMs: number; jitterMs: number; random: () => number } | null): void {
+    this.#transit = transit;
+  }
+
+  limit(bytesPerSecond: number | null): void {
+    this.#bytesPerSecond = bytesPerSecond;
   }
 
   refuse(refuses: boolean): void {
@@ -107,6 +150,7 @@ class CountingProxy implements TcpProxy {
 
   #accept(client: Socket): void {
     if (this.#refuses) {
+      this.refusals += 1;
       client.resetAndDestroy();
       return;
     }
@@ -114,97 +158,54 @@ class CountingProxy implements TcpProxy {
     const { host, port } = this.#target;
     const server = connect({ host, port, allowHalfOpen: true });
     const pipe = new Pipe(client, server, {
-      delayMs: () => this.#delayMs,
-      pass: (direction, sizeBytes) => this.#pass(direction, sizeBytes),
+      transitMs: () => this.#transitMs(),
+      bytesPerSecond: () => this.#bytesPerSecond,
+      pass: (direction, chunk) => this.#pass(direction, chunk),
+      stallMs: direction => this.#takeStall(direction),
       onClose: () => this.#pipes.delete(pipe),
     });
     this.#pipes.add(pipe);
     if (this.#isPaused) pipe.setPaused(true);
   }
 
-  /** @returns how many of the bytes may pass; fewer than all means that the connections are cut behind them */
-  #pass(direction: Direction, sizeBytes: number): number {
+  #transitMs(): number {
+    if (this.#transit === null) return 0;
+    const { delayMs, jitterMs, random } = this.#transit;
+    return Math.max(1, delayMs + (random() * 2 - 1) * jitterMs);
+  }
+
+  #pass(direction: Direction, chunk: Buffer): number {
     const cut = this.#cut;
-    const allowed = cut?.direction === direction ? Math.min(cut.leftBytes, sizeBytes) : sizeBytes;
+    const allowed = cut?.direction === direction ? Math.min(cut.leftBytes, chunk.length) : chunk.length;
     this.bytes[direction] += allowed;
+    this.#spoil(direction, chunk, allowed);
+    if (this.#stall?.direction === direction) this.#stall.leftBytes -= allowed;
     if (cut?.direction === direction) {
       cut.leftBytes -= allowed;
-      if (allowed < sizeBytes) {
+      if (allowed < chunk.length) {
         this.#cut = null;
         setImmediate(() => this.cutNow());
       }
     }
     return allowed;
   }
-}
 
-interface PipeRules {
-  delayMs(): number;
-  pass(direction: Direction, sizeBytes: number): number;
-  onClose(): void;
-}
-
-/** One client's connection and the one to the server that belongs to it. */
-class Pipe {
-  readonly #client: Socket;
-  readonly #server: Socket;
-  readonly #rules: PipeRules;
-  #isCut = false;
-  #isPaused = false;
-  readonly #resumes: (() => void)[] = [];
-
-  constructor(client: Socket, server: Socket, rules: PipeRules) {
-    this.#client = client;
-    this.#server = server;
-    this.#rules = rules;
-    this.#carry(client, server, 'up');
-    this.#carry(server, client, 'down');
+  #spoil(direction: Direction, chunk: Buffer, allowed: number): void {
+    const corruption = this.#corruption;
+    if (corruption?.direction !== direction) return;
+    const at = corruption.leftBytes;
+    corruption.leftBytes -= allowed;
+    if (at >= allowed) return;
+    chunk[at] = (chunk[at] ?? 0) ^ 0x10;
+    this.#corruption = null;
+    this.corruptions += 1;
   }
 
-  setPaused(isPaused: boolean): void {
-    this.#isPaused = isPaused;
-    if (!isPaused) for (const resume of this.#resumes.splice(0)) resume();
-  }
-
-  reset(): void {
-    this.#isCut = true;
-    this.#client.resetAndDestroy();
-    this.#server.resetAndDestroy();
-    this.setPaused(false);
-  }
-
-  #carry(from: Socket, to: Socket, direction: Direction): void {
-    let line = Promise.resolve();
-    const inOrder = (step: () => Promise<void> | void): void => {
-      line = line.then(step);
-    };
-    from.setNoDelay(true);
-    from.on('data', chunk => {
-      from.pause();
-      inOrder(async () => {
-        await this.#hold();
-        if (this.#isCut) return;
-        const allowed = this.#rules.pass(direction, chunk.length);
-        await new Promise<void>(resolve => {
-          if (to.destroyed) resolve();
-          else to.write(chunk.subarray(0, allowed), () => resolve());
-        });
-        if (allowed < chunk.length) this.#isCut = true;
-        else from.resume();
-      });
-    });
-    from.on('end', () => inOrder(() => void to.end()));
-    // What was read before the reset still passes, as it would without a proxy.
-    from.on('error', () => inOrder(() => void to.resetAndDestroy()));
-    from.on('close', () => {
-      inOrder(() => void to.destroySoon());
-      if (to.closed) this.#rules.onClose();
-    });
-  }
-
-  async #hold(): Promise<void> {
-    const delayMs = this.#rules.delayMs();
-    if (delayMs > 0) await new Promise(resolve => setTimeout(resolve, delayMs));
-    if (this.#isPaused) await new Promise<void>(resolve => this.#resumes.push(resolve));
+  #takeStall(direction: Direction): number {
+    const stall = this.#stall;
+    if (stall === null || stall.direction !== direction || stall.leftBytes > 0) return 0;
+    this.#stall = null;
+    this.stalls += 1;
+    return stall.stallMs;
   }
 }
