@@ -31,6 +31,7 @@ async function serve(directory: string, senderFingerprint: string): Promise<void
         state: 'open',
         received: null,
       }),
+      openBase: async () => ({ none: 'nothing' }),
       resumeSink: async () => null,
       openSink: (_session, map) =>
         openPartial({

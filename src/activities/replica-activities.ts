@@ -80,7 +80,11 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
 
     async createEmptyTask(input) {
       const task = await catalog.createEmptyTask(input);
-      return { ...task, replicaDoubts: await doubtsOf(input.scheduleUuid) };
+      const [replicaDoubts, comparable] = await Promise.all([
+        doubtsOf(input.scheduleUuid),
+        catalog.comparableDisks(input.scheduleUuid),
+      ]);
+      return { ...task, replicaDoubts, comparable };
     },
 
     async raisePlan(input) {

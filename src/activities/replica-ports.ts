@@ -9,7 +9,7 @@ import type {
   TaskOutcome,
   TaskSummary,
 } from '../contract/schedule.ts';
-import type { SyncAnswer } from '../contract/sync.ts';
+import type { ComparableDisk, SyncAnswer } from '../contract/sync.ts';
 import type { ReceivedDisk, ReceiverOffer, TransferProgress } from '../contract/transfer.ts';
 import type { NodeFile, ReplicaChain, SealedFile } from '../domain/sealed-file.ts';
 
@@ -55,7 +55,9 @@ export interface ReplicaCatalog {
   createEmptyTask(input: {
     scheduleUuid: string;
     taskUuid: string;
-  }): Promise<Omit<EmptyTask, 'replicaDoubts'>>;
+  }): Promise<Omit<EmptyTask, 'replicaDoubts' | 'comparable'>>;
+  /** The disks of the schedule's host of which something is here to compare with. */
+  comparableDisks(scheduleUuid: string): Promise<readonly ComparableDisk[]>;
   /** Of each disk of the schedule's newest published point the files in use. */
   cursorChains(scheduleUuid: string): Promise<readonly ReplicaChain[]>;
   raisePlan(input: { fence: Fence; taskUuid: string; reason: string }): Promise<number>;

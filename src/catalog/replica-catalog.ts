@@ -1,6 +1,7 @@
 /** The catalog of a replica site, as its activities and its receiver use it. */
 import { type Database, guarded } from './database.ts';
 import { CHAIN_LIMIT, createChainRows } from './replica-chains.ts';
+import { createComparisonRows } from './replica-comparison.ts';
 import { createDeletionRows } from './replica-deletion.ts';
 import { createGivingUpRows } from './replica-giving-up.ts';
 import { createHealthRows } from './replica-health.ts';
@@ -37,6 +38,7 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createLayoutRows(db, { replicaRoot, chainLimit }),
     ...createChainRows(db),
     ...createHealthRows(db),
+    ...createComparisonRows(db, { chainLimit }),
     ...createStorageFileRows(db),
     ...createSourceClockRows(db),
     ...createPublicationRows(db),

@@ -2,13 +2,19 @@
 import { randomBytes } from 'node:crypto';
 import { dirname, join, relative } from 'node:path';
 import type { Epoch, Fence } from '../contract/fence.ts';
-import { PlanBrokenError } from '../domain/errors.ts';
+import { PlanBrokenError, ReopenNeededError } from '../domain/errors.ts';
 import type { SealedFile } from '../domain/sealed-file.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
 import { chainOf } from './replica-chains.ts';
-import { type DiskTaskRow, findDiskTask, lockRunningTask, type StorageRow } from './replica-rows.ts';
+import {
+  type Comparison,
+  type DiskTaskRow,
+  findDiskTask,
+  lockRunningTask,
+  type StorageRow,
+} from './replica-rows.ts';
 import { assertOpen, lockSession } from './replica-sessions.ts';
 import { lockDiskForAdding } from './replica-storage-files.ts';
 
@@ -23,9 +29,14 @@ export interface ReplicaLayout {
   /** The name that the sealed file gets in `directory`. */
   readonly finalName: string;
   /** The base of what is sent, as an image names it: relative to `directory`. */
-  readonly backing: { readonly name: string; readonly format: 'qcow2' } | null;
-  /** True when the base's chain is as long as it may be: the sealed file holds what the base has, too. */
+  readonly backing: { readonly name: string; readonly format: 'qcow2' | 'raw' } | null;
+  /**
+   * True when the sealed file holds what the base has, too: the base's chain is as long as it may be, or the base is
+   * none that a replica may stand on.
+   */
   readonly standsAlone: boolean;
+  /** Of a disk that was compared. */
+  readonly compared: Comparison | null;
   readonly virtualSizeBytes: number;
   readonly clusterSizeBytes: number;
   readonly state: StorageRow['state'];
@@ -38,6 +49,8 @@ export interface AdoptLayoutInput {
   readonly mapDigest: string;
   readonly virtualSizeBytes: number;
   readonly clusterSizeBytes: number;
+  /** What the sender says of its comparison, hexadecimal; null for a map of none. */
+  readonly compared?: { readonly token: string; readonly guestDigest: string } | null;
 }
 
 type LocatedDiskTask = DiskTaskRow & { host: string; disk: string; target: string };
@@ -56,41 +69,37 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
      * idempotent, so that a later task or plan adopts what an earlier one began.
      * @throws {SupersededError} unless the session's epoch is that one and open
      * @throws {PlanBrokenError} when this disk task has another map already, or the map's disk another size
+     * @throws {ReopenNeededError} when the sender's map came of another comparison than was settled
      */
     adoptLayout: (input: AdoptLayoutInput): Promise<ReplicaLayout> =>
       inTransaction(db, 'replica.commit.adoptLayout', async trx => {
         assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
         const diskTask = await locate(trx, input.diskTaskUuid);
-        const base = await findStorage(trx, diskTask.base_storage_id);
-        if (base === null && diskTask.base_snapshot !== null) {
-          throw new PlanBrokenError(`the base ${diskTask.base_snapshot} is gone`);
-        }
-        if (base !== null && base.state !== 'published') {
-          throw new PlanBrokenError(`the base ${base.path} is being removed`);
-        }
+        const compared = comparedNow(diskTask, input.compared ?? null);
+        const base = await publishedBase(trx, diskTask, compared);
         if (diskTask.storage_id !== null) {
           const storage = await findStorage(trx, diskTask.storage_id);
           if (storage?.map_digest !== input.mapDigest) {
             throw new PlanBrokenError(`disk ${diskTask.disk} has another extent map than when it was begun`);
           }
           if (storage.state === 'dropped') throw new PlanBrokenError(`${storage.path} is being removed`);
-          return toLayout(storage, base);
+          return toLayout(storage, base, compared);
         }
         const storage = await storageOf(trx, options, diskTask, base, input);
         await trx('remote_backup_disk_tasks')
           .where({ uuid: diskTask.uuid })
-          .update({ storage_id: storage.id });
-        return toLayout(storage, base);
+          .update({ storage_id: storage.id, compared: compared === null ? null : JSON.stringify(compared) });
+        return toLayout(storage, base, compared);
       }),
 
     /** The disk task's layout, null before {@link adoptLayout} and once its file is to be removed. */
     async findLayout(diskTaskUuid: string): Promise<ReplicaLayout | null> {
       const row = await db<DiskTaskRow>('remote_backup_disk_tasks')
         .where({ uuid: diskTaskUuid } as object)
-        .first('storage_id', 'base_storage_id');
+        .first('storage_id', 'base_storage_id', 'compared');
       const storage = await findStorage(db, row?.storage_id ?? null);
       if (storage === null || storage.state === 'dropped') return null;
-      return toLayout(storage, await findStorage(db, row?.base_storage_id ?? null));
+      return toLayout(storage, await findStorage(db, row?.base_storage_id ?? null), row?.compared ?? null);
     },
 
     /**
@@ -174,6 +183,17 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
   };
 }
 
+/** What was settled, with the sender's digest. The map is of use only over the very base that was hashed for it. */
+function comparedNow(
+  { compared, disk }: LocatedDiskTask,
+  offered: NonNullable<AdoptLayoutInput['compared']> | null,
+): Comparison | null {
+  if ((compared?.token ?? null) !== (offered?.token ?? null)) {
+    throw new ReopenNeededError(`disk ${disk} was compared with something else since`);
+  }
+  return compared === null || offered === null ? compared : { ...compared, guestDigest: offered.guestDigest };
+}
+
 async function locate(trx: Transaction, diskTaskUuid: string): Promise<LocatedDiskTask> {
   const row = await trx('remote_backup_disk_tasks as dt')
     .join('disks as d', 'd.id', 'dt.disk_id')
@@ -192,6 +212,25 @@ async function findStorage(db: Database | Transaction, id: number | null): Promi
   return (await db<StorageRow>('snapshot_storages').where({ id }).first()) ?? null;
 }
 
+/** The storage that the disk task's layer is over; null for a full copy, or over a seed. */
+async function publishedBase(
+  trx: Transaction,
+  diskTask: LocatedDiskTask,
+  compared: Comparison | null,
+): Promise<StorageRow | null> {
+  const base = await findStorage(trx, diskTask.base_storage_id);
+  if (base === null && compared?.kind === 'replica') {
+    throw new PlanBrokenError(`${compared.path}, which the disk is compared with, is gone`);
+  }
+  if (base === null && diskTask.base_snapshot !== null) {
+    throw new PlanBrokenError(`the base ${diskTask.base_snapshot} is gone`);
+  }
+  if (base !== null && base.state !== 'published') {
+    throw new PlanBrokenError(`the base ${base.path} is being removed`);
+  }
+  return base;
+}
+
 async function storageOf(
   trx: Transaction,
   { replicaRoot, chainLimit }: LayoutOptions,
@@ -201,14 +240,18 @@ async function storageOf(
 ): Promise<StorageRow> {
   const { target, disk, host, disk_snapshot_id: diskSnapshotId } = diskTask;
   await assertSize(trx, diskTask, input.virtualSizeBytes);
-  const standsAlone = base !== null && (await chainOf(trx, base.id)).length + 1 >= chainLimit;
+  const { compared } = diskTask;
+  const isUnproven = compared !== null && compared.kind !== 'none' && !compared.isProven;
+  const standsAlone = isUnproven || (base !== null && (await chainOf(trx, base.id)).length + 1 >= chainLimit);
   const baseStorageId = standsAlone ? null : (base?.id ?? null);
   const parts = [
     target,
     disk,
-    base === null ? '-' : (base.layout_digest ?? base.path),
+    base === null ? (compared?.path ?? '-') : (base.layout_digest ?? base.path),
     input.mapDigest,
     ...(standsAlone ? ['stand-alone'] : []),
+    // What an unproven base holds is told by its hashes only.
+    ...(isUnproven ? [compared.token ?? ''] : []),
   ];
   // The layers of a replica lie in one directory; a base that we did not write keeps its own place.
   const directory = base?.layout_digest == null ? join(replicaRoot, host, disk) : dirname(base.path);
@@ -273,16 +316,20 @@ function digestLayout(parts: readonly string[]): string {
 }
 
 /** @param base what the disk task's increment stands on; the storage does not name it where it stands alone */
-function toLayout(storage: StorageRow, base: StorageRow | null): ReplicaLayout {
+function toLayout(storage: StorageRow, base: StorageRow | null, compared: Comparison | null): ReplicaLayout {
   const directory = dirname(storage.path);
+  const seed = compared?.kind === 'seed' ? compared : null;
+  const basePath = base?.path ?? seed?.path ?? null;
   return {
     storageId: storage.id,
     layoutDigest: storage.layout_digest ?? '',
     mapDigest: storage.map_digest ?? '',
     directory,
     finalName: storage.path.slice(directory.length + 1),
-    backing: base === null ? null : { name: relative(directory, base.path), format: 'qcow2' },
-    standsAlone: base !== null && storage.base_storage_id === null,
+    backing:
+      basePath === null ? null : { name: relative(directory, basePath), format: seed?.format ?? 'qcow2' },
+    standsAlone: basePath !== null && storage.base_storage_id === null,
+    compared,
     virtualSizeBytes: storage.virtual_size_bytes ?? 0,
     clusterSizeBytes: storage.cluster_size_bytes ?? 0,
     state: storage.state,

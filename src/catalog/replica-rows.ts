@@ -72,6 +72,24 @@ export interface DiskTaskRow {
   readonly state: 'planned' | 'received' | 'sealed';
   readonly bytes_sent: number;
   readonly bytes_total: number;
+  readonly compared: Comparison | null;
+}
+
+/** What a disk was compared with, as kept on its disk task. */
+export interface Comparison {
+  readonly kind: 'replica' | 'seed' | 'none';
+  /** The image; null for none. */
+  readonly path: string | null;
+  readonly format: 'qcow2' | 'raw';
+  readonly seedUuid: string | null;
+  /** True when every layer was proven in the same pass: the new layer is an overlay over it. */
+  readonly isProven: boolean;
+  /** Of all hashes that were sent: 32 hexadecimal digits; null for none. */
+  readonly token: string | null;
+  /** The digest of the whole disk as its sender read it, hexadecimal; null until its map came. */
+  readonly guestDigest: string | null;
+  /** In words for the operator. */
+  readonly text: string;
 }
 
 export interface StorageRow {
@@ -188,7 +206,7 @@ export async function readSummary(trx: Transaction, task: TaskRow): Promise<Task
 const toDiskSummary = (row: DiskTaskRow & { ident: string }): DiskSummary => ({
   disk: row.ident,
   method: row.method,
-  reason: row.reason,
+  reason: row.compared === null ? row.reason : `${row.reason}; ${row.compared.text}`,
   bytesSent: row.bytes_sent,
   bytesTotal: row.bytes_total,
 });

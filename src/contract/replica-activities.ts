@@ -47,6 +47,8 @@ export interface EmptyTask {
   readonly unfinished: SyncQuery['unfinished'];
   readonly replicaHoldsHost: boolean;
   readonly replicaDoubts: SyncQuery['replicaDoubts'];
+  /** Left out by versions that cannot compare. */
+  readonly comparable?: SyncQuery['comparable'];
 }
 
 /** One disk task as B recorded it. */

@@ -36,6 +36,13 @@ export interface Cursor {
   readonly proofs: readonly DiskProof[];
 }
 
+/** A disk of which the replica site has something to compare with. */
+export interface ComparableDisk {
+  readonly disk: string;
+  /** A published replica of whatever schedule, or an image that an operator brought. */
+  readonly what: 'replica' | 'seed';
+}
+
 export interface SyncQuery {
   readonly fence: Fence;
   readonly replicaSite: string;
@@ -52,6 +59,8 @@ export interface SyncQuery {
   readonly replicaHoldsHost: boolean;
   /** Disks of prev whose replica B could not prove, with the doubt in words. */
   readonly replicaDoubts: readonly { readonly disk: string; readonly doubt: string }[];
+  /** Where B can compare; left out by versions that cannot, which are therefore answered *full*. */
+  readonly comparable?: readonly ComparableDisk[];
 }
 
 /** How one disk of the target is to travel. */

@@ -1,5 +1,6 @@
 /** What is to be synchronised: the decision table of the architecture, as a pure function over catalog rows. */
 import type {
+  ComparableDisk,
   DiskPlan,
   LayerProof,
   Position,
@@ -64,7 +65,7 @@ export class NodeUnknownError extends OffsiteError {
 /** At most this many passed-over host snapshots are named; `skippedCount` has them all. */
 export const MAX_SKIPPED_NAMES = 100;
 
-const NO_COMPARE = 'compare is not available yet, so the whole disk is sent beside the old replica';
+const CANNOT_COMPARE = 'the version of the replica site cannot compare';
 
 /**
  * Decides what to sync. Total over valid input: it never throws, and the same input gives the same decision.
@@ -202,11 +203,12 @@ function toTarget(
   const proven = prev?.disks.every(({ disk }) => doubtOf(input, disk) === null) ?? false;
   const warnings = [...cdpWarnings(input.view), ...lockWarnings(input, prev, proven)];
   if (input.query.prev !== null) {
-    warnings.push(...choices.filter(({ method }) => method === 'full').map(fullWarning));
-  } else if (input.query.replicaHoldsHost) {
-    warnings.push(`the replica site holds a replica of ${input.query.host} already: ${NO_COMPARE}`);
+    warnings.push(...choices.filter(({ method }) => method !== 'incremental').map(wholeDiskWarning));
+  } else if (input.query.replicaHoldsHost && input.query.comparable === undefined) {
+    warnings.push(`the replica site holds a replica of ${input.query.host} already, but ${CANNOT_COMPARE}`);
   }
-  const broken = prev !== null && choices.some(({ disk, method }) => method === 'full' && has(prev, disk));
+  const broken =
+    prev !== null && choices.some(({ disk, method }) => method !== 'incremental' && has(prev, disk));
   const skipped = skippedBetween(input.query, complete, prev, target);
   return {
     result: 'create',
@@ -254,7 +256,13 @@ function reasonOf(
 const has = (snapshot: SnapshotView, disk: string): boolean =>
   snapshot.disks.some(candidate => candidate.disk === disk);
 
-const fullWarning = ({ disk, reason }: DiskChoice): string => `disk ${disk} is sent in full: ${reason}`;
+/** Once something is published, a disk that does not go on from it is a surprise, unless the disk is new. */
+const wholeDiskWarning = ({ disk, method, reason }: DiskChoice): string =>
+  reason === NEW_DISK
+    ? `disk ${disk} is sent in full: ${reason}`
+    : `unexpected ${method} of disk ${disk}: ${reason}`;
+
+const NEW_DISK = 'new disk';
 
 /** An interval schedule passes over what lies between; a continuous one takes each in turn. */
 function skippedBetween(
@@ -275,19 +283,36 @@ function chooseDisk(
 ): DiskChoice {
   const base = prev?.disks.find(candidate => candidate.disk === disk.disk);
   const obstacle = obstacleTo(input, parents, prev, base, disk);
-  const full = obstacle !== null || prev === null || base === undefined;
+  const isWhole = obstacle !== null || prev === null || base === undefined;
+  const what = input.query.comparable?.find(candidate => candidate.disk === disk.disk)?.what ?? null;
   return {
     disk: disk.disk,
-    method: full ? 'full' : 'incremental',
-    baseSnapshot: full ? null : prev.uuid,
-    reason: obstacle ?? incrementReason(base, disk),
+    method: !isWhole ? 'incremental' : what === null ? 'full' : 'compare',
+    baseSnapshot: isWhole ? null : prev.uuid,
+    reason: isWhole ? wholeDiskReason(input.query, obstacle, what) : incrementReason(base, disk),
     virtualSizeBytes: disk.virtualSizeBytes,
     node: disk.node,
     path: disk.path,
   };
 }
 
-/** Why a disk cannot go on from prev, null when it can. */
+/** @param obstacle why the disk cannot go on from what is published; null when nothing is */
+function wholeDiskReason(
+  { comparable, replicaHoldsHost }: SyncQuery,
+  obstacle: string | null,
+  what: ComparableDisk['what'] | null,
+): string {
+  const why = obstacle ?? 'first copy';
+  if (what === 'seed') return `${why}; an image of it was brought to the replica site`;
+  if (what === 'replica') return `${why}; the replica site has a replica of it`;
+  if (obstacle === NEW_DISK) return why;
+  if (comparable === undefined) {
+    return obstacle === null && !replicaHoldsHost ? why : `${why}; ${CANNOT_COMPARE}`;
+  }
+  return obstacle === null ? why : `${why}; the replica site has nothing of it to compare with`;
+}
+
+/** Why a disk cannot go on from prev, null when it can or nothing is published. */
 function obstacleTo(
   input: DecisionInput,
   parents: ReadonlyMap<number, number | null>,
@@ -296,14 +321,14 @@ function obstacleTo(
   disk: DiskView,
 ): string | null {
   const { query } = input;
-  if (query.prev === null) return query.replicaHoldsHost ? NO_COMPARE : 'first copy';
-  if (prev === null) return `${query.prev.hostSnapshot} is unknown at the source; ${NO_COMPARE}`;
-  if (base === undefined) return 'new disk';
+  if (query.prev === null) return null;
+  if (prev === null) return `${query.prev.hostSnapshot} is unknown at the source`;
+  if (base === undefined) return NEW_DISK;
   const doubt = doubtOf(input, disk.disk);
-  if (doubt !== null) return `${doubt}; ${NO_COMPARE}`;
-  if (prev.disks.includes(disk)) return `sent again beside a disk in doubt; ${NO_COMPARE}`;
+  if (doubt !== null) return doubt;
+  if (prev.disks.includes(disk)) return 'sent again beside a disk in doubt';
   if (!isAncestorOrSame(parents, base.diskSnapshotId, disk.diskSnapshotId)) {
-    return `not on the chain of ${prev.uuid}; ${NO_COMPARE}`;
+    return `not on the chain of ${prev.uuid}`;
   }
   return null;
 }

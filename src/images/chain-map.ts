@@ -37,6 +37,8 @@ export interface MapInput {
   readonly layers: readonly Layer[];
   /** The size of the layer beneath them, which the replica's own base has too; null when there is none. */
   readonly baseSizeBytes: number | null;
+  /** Clusters are at least this large, a power of two. */
+  readonly leastClusterBytes?: number | undefined;
 }
 
 /**
@@ -46,7 +48,10 @@ export interface MapInput {
  */
 export async function buildExtentMap(input: MapInput): Promise<ExtentMap> {
   const granularities = input.layers.map(layer => layer.granularity);
-  let clusterSizeBytes = replicaClusterSize(granularities, input.virtualSizeBytes);
+  let clusterSizeBytes = Math.max(
+    replicaClusterSize(granularities, input.virtualSizeBytes),
+    input.leastClusterBytes ?? 0,
+  );
   for (;;) {
     try {
       return await mapInClusters(input, clusterSizeBytes);

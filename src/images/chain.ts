@@ -27,6 +27,8 @@ export interface OpenChainOptions {
 export interface MapOptions {
   /** The base layer, by its index or its file: the map is of the layers above it. Without it, of the whole chain. */
   readonly above?: number | FileIdentity | undefined;
+  /** The map's clusters are at least this large, a power of two; 4 KiB by default. */
+  readonly leastClusterBytes?: number | undefined;
 }
 
 export interface ImageChain {
@@ -42,6 +44,8 @@ export interface ImageChain {
   map(options?: MapOptions): Promise<ExtentMap>;
   /** What the guest bytes at `offset` are, as the whole chain has them: for readers that go from start to end. */
   walk(): { locate(offset: number, maxLength: number): Promise<ChainRun> };
+  /** One layer, to be read by itself: what its overlays hide shows, too. */
+  layerAt(index: number): Layer;
   /** @returns the index of the layer that is this file, -1 for none */
   indexOf(identity: FileIdentity): number;
   /** The first bytes of a layer's file, at most `maxBytes`. */
@@ -151,14 +155,19 @@ class OpenedChain implements ImageChain {
     await forEachParallel(parts, PARALLEL_READS, ({ found, part }) => found.layer?.readRun(found.run, part));
   }
 
-  async map({ above }: MapOptions = {}): Promise<ExtentMap> {
+  async map({ above, leastClusterBytes }: MapOptions = {}): Promise<ExtentMap> {
     const index = typeof above === 'object' ? this.indexOf(above) : (above ?? this.layers.length);
     if (index < 0 || index > this.layers.length) throw new RangeError('the base is none of the layers');
     return buildExtentMap({
       virtualSizeBytes: this.virtualSizeBytes,
       layers: this.layers.slice(0, index),
       baseSizeBytes: this.layers[index]?.virtualSizeBytes ?? null,
+      leastClusterBytes,
     });
+  }
+
+  layerAt(index: number): Layer {
+    return this.#layer(index);
   }
 
   walk(): ChainWalker {

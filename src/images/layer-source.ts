@@ -16,6 +16,8 @@ export interface LayerSourceOptions {
   /** The layer that the other site has already; null for the whole content. */
   readonly basePath: string | null;
   readonly imageRoots: readonly string[];
+  /** The map's clusters are at least this large; 4 KiB by default. */
+  readonly leastClusterBytes?: number;
   /** What was decided on; the files must still be the same. */
   readonly proof: readonly LayerProof[];
   /** As of `openChain`. */
@@ -37,6 +39,8 @@ export interface ChainLayerSource {
    * @throws {PlanBrokenError} when a layer's file is no longer the one of the proof
    */
   assertUnchanged(): Promise<void>;
+  /** The same content with another map: shares the files, and only the first one is closed. */
+  withMap(map: ExtentMap): ChainLayerSource;
   close(): Promise<void>;
 }
 
@@ -64,7 +68,7 @@ async function mapOf(
   options: LayerSourceOptions,
 ): Promise<ExtentMap> {
   try {
-    return await chain.map({ above });
+    return await chain.map({ above, leastClusterBytes: options.leastClusterBytes });
   } catch (error) {
     await assertSame(options);
     throw error;
@@ -154,6 +158,10 @@ class OpenedLayerSource implements ChainLayerSource {
 
   assertUnchanged(): Promise<void> {
     return assertSame(this.#options);
+  }
+
+  withMap(map: ExtentMap): ChainLayerSource {
+    return new OpenedLayerSource(this.#chain, map, this.#options);
   }
 
   /** The names and times of the files only: cheap enough for each second. */

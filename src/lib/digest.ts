@@ -6,7 +6,17 @@ const { XXHash128, XXHash3 } = createRequire(import.meta.url)(
   'xxhash-addon',
 ) as typeof import('xxhash-addon');
 
+const { blake3: blake3Of } = createRequire(import.meta.url)(
+  '@napi-rs/blake-hash',
+) as typeof import('@napi-rs/blake-hash');
+
 const SEED = Buffer.alloc(4);
+
+/** The bytes of a {@link blake3}. */
+export const BLAKE3_BYTES = 32;
+
+/** BLAKE3, 32 bytes: where equality alone decides that bytes are not sent. docs/decisions/0019 says why. */
+export const blake3 = (bytes: Uint8Array): Buffer => blake3Of(bytes);
 
 /** A streaming xxh3-128. @see https://github.com/Cyan4973/xxHash (XXH3, 128 bits, seed 0, big-endian) */
 export function createXxh128(): { update(bytes: Uint8Array): void; digest(): Uint8Array } {

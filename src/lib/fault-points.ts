@@ -18,6 +18,9 @@ const FRAMES = {
   'transfer.send.received': 'B says that it has all, as its last word',
   'transfer.send.keepAlive': 'either end shows that it lives',
   'transfer.send.close': 'A leaves, as its last word',
+  'transfer.send.compare': 'A asks for the hashes of what B has of the disk',
+  'transfer.send.hashes': 'B sends hashes of what it has',
+  'transfer.send.compared': 'B says what the hashes were of',
 } as const;
 
 const CATALOG = {
@@ -59,6 +62,7 @@ const REPLICA = {
   'replica.commit.recordSyncInfo': "A's answer: host snapshot, disks and disk tasks",
   'replica.commit.openSession': 'a receiver session, fenced by its epoch',
   'replica.commit.closeSessions': "a schedule's receiver sessions are closed",
+  'replica.commit.settleComparison': 'what a disk is compared with',
   'replica.commit.adoptLayout': "a layer's layout and file name",
   'replica.commit.rejectLayout': 'a layout whose files are of no use',
   'replica.commit.markReceived': 'both ends agreed on all bytes of a disk',

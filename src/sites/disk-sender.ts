@@ -6,6 +6,9 @@ import type { NodeIdentity } from '../transfer/identity.ts';
 import { sendLayer } from '../transfer/sender.ts';
 import { createScheduleThrottles } from './schedule-throttles.ts';
 
+/** One hash decides one cluster; smaller ones would make the list of hashes longer than a fifth of a percent. */
+const COMPARED_CLUSTER_BYTES = 16 * 1024;
+
 export function createDiskSender(parts: {
   identity: NodeIdentity;
   imageRoots: readonly string[];
@@ -16,6 +19,7 @@ export function createDiskSender(parts: {
   return {
     async send(input, { topPath, basePath }, { signal, attempt, onProgress, onStart }) {
       const { throttle, leave } = throttles.join(input.fence.scheduleUuid, input.bandwidthBytesPerSecond);
+      const isComparison = input.method === 'compare';
       onStart(bytesPerSecond => throttle.setRate(bytesPerSecond));
       try {
         return await sendLayer({
@@ -23,7 +27,12 @@ export function createDiskSender(parts: {
           offer: input.receiver,
           diskTaskUuid: input.diskTaskUuid,
           attempt,
-          openSource: () => openLayerSource({ topPath, basePath, imageRoots, proof: input.proof }),
+          openSource: () =>
+            openLayerSource({
+              ...{ topPath, basePath, imageRoots, proof: input.proof },
+              ...(isComparison && { leastClusterBytes: COMPARED_CLUSTER_BYTES }),
+            }),
+          compare: isComparison,
           throttle,
           signal,
           onProgress,

@@ -156,11 +156,13 @@ function countingDirectory(
   }
   return {
     find: uuid => directory.find(uuid),
-    async resumeSink(session, digest) {
-      const sink = await directory.resumeSink(session, digest);
+    openBase: (session, shape) => directory.openBase(session, shape),
+    async resumeSink(session, digest, compared) {
+      const sink = await directory.resumeSink(session, digest, compared);
       return sink === null ? null : counted(session.diskTaskUuid, sink);
     },
-    openSink: async (session, map) => counted(session.diskTaskUuid, await directory.openSink(session, map)),
+    openSink: async (session, map, compared) =>
+      counted(session.diskTaskUuid, await directory.openSink(session, map, compared)),
     markReceived: (session, received) => directory.markReceived(session, received),
     noteSourceClock: (session, sentAtMs) =>
       directory.noteSourceClock?.(session, sentAtMs) ?? Promise.resolve(),

@@ -32,10 +32,12 @@ export function createReplicaFiles(parts: {
   space?: SpaceKeeper;
   /** By default one that takes the folder as it is. */
   ground?: ReplicaGround;
+  /** As in `createSessionDirectory`. */
+  seedRoots?: readonly string[];
   /** The clock of {@link createLease}. */
   nowMs?: () => number;
 }): ReplicaFiles {
-  const { catalog, replicaRoot, node, space, nowMs } = parts;
+  const { catalog, replicaRoot, node, space, seedRoots = [], nowMs } = parts;
   const { ground = createReplicaGround({ catalog, node }) } = parts;
   const oneAtATime = createQueues();
 
@@ -49,22 +51,25 @@ export function createReplicaFiles(parts: {
     async seal(diskTaskUuid, { contentDigest }, { signal, onProgress } = {}) {
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) throw new PlanBrokenError(`disk task ${diskTaskUuid} has no layout`);
-      const { directory, finalName, standsAlone, backing } = layout;
+      const { directory, finalName, standsAlone, backing, compared } = layout;
       const path = join(directory, finalName);
       await ground.assertThere();
       const input = { directory, finalName, contentDigest };
       // An attempt that Temporal gave up may still copy for a moment.
       return oneAtATime(path, async () => {
+        // An unproven base is proven by what comes of it: the whole disk, as its sender read it.
+        const isUnproven = compared !== null && !compared.isProven;
+        const proveBase = isUnproven ? undefined : () => ground.proveBase(diskTaskUuid);
         if (standsAlone) {
           const standAlone = {
-            ...{ ...input, imageRoots: [replicaRoot], space, signal, onProgress },
-            proveBase: () => ground.proveBase(diskTaskUuid),
+            ...{ ...input, imageRoots: [replicaRoot, ...seedRoots], space, signal, onProgress, proveBase },
+            guestDigest: compared?.guestDigest ?? null,
             assertUnsealed: createLease(() => sealedMeanwhile(diskTaskUuid), nowMs).renew,
           };
           await ground.notingDamage(diskTaskUuid, () => sealStandAlone(standAlone));
         } else {
           // Hours may lie between the plan and now.
-          if (backing !== null) await ground.proveBase(diskTaskUuid);
+          if (backing !== null) await proveBase?.();
           await sealPartial(input);
         }
         return { path, file: await sealedFileOf(path) };

@@ -1,8 +1,9 @@
 /** The receiver's durable knowledge: sessions and layouts in catalog B, the bytes in replica files. */
 import type { ReplicaCatalog } from '../catalog/replica-catalog.ts';
 import type { ReplicaLayout } from '../catalog/replica-layouts.ts';
+import type { Comparison } from '../catalog/replica-rows.ts';
 import { mapDigest } from '../domain/content-digest.ts';
-import { PlanBrokenError } from '../domain/errors.ts';
+import { PlanBrokenError, ReopenNeededError } from '../domain/errors.ts';
 import type { ExtentMap } from '../domain/extent-map.ts';
 import { ReplicaFileError } from '../images/replica/errors.ts';
 import { readStoredMap } from '../images/replica/map-file.ts';
@@ -12,7 +13,9 @@ import { removeReplicaFiles } from '../images/replica/remove.ts';
 import type { SpaceKeeper } from '../images/replica/space.ts';
 import { openIncrement } from '../images/replica/stand-alone.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
+import type { ComparedOffer } from '../transfer/messages.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
+import { openBase } from './comparison-base.ts';
 import { createLease, sessionRefusal } from './lease.ts';
 import type { ReplicaGround } from './replica-ground.ts';
 
@@ -27,9 +30,11 @@ export function createSessionDirectory(parts: {
   space?: SpaceKeeper;
   /** Looked at before a layer is opened; by default nothing is. */
   ground?: Pick<ReplicaGround, 'assertThere' | 'proveBase'>;
+  /** Folders below which images for comparisons may lie, beside the replicas' own. */
+  seedRoots?: readonly string[];
   nowMs?: () => number;
 }): SessionDirectory {
-  const { catalog, replicaRoot, space, ground, nowMs } = parts;
+  const { catalog, replicaRoot, space, ground, seedRoots = [], nowMs } = parts;
   const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
 
   /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
@@ -50,8 +55,10 @@ export function createSessionDirectory(parts: {
     };
     const lease = createLease(async () => sessionRefusal(session, await find(session.diskTaskUuid)), nowMs);
     await ground?.assertThere();
-    if (layout.backing !== null) await ground?.proveBase(session.diskTaskUuid);
-    const partial = await openReplica(layout, map, replicaRoot, space).catch(onFault);
+    if (layout.backing !== null && layout.compared?.isProven !== false) {
+      await ground?.proveBase(session.diskTaskUuid);
+    }
+    const partial = await openReplica(layout, map, [replicaRoot, ...seedRoots], space).catch(onFault);
     return {
       dataBytes: map.dataBytes,
       get durableBytes() {
@@ -80,10 +87,15 @@ export function createSessionDirectory(parts: {
   return {
     find,
 
-    async resumeSink(session, digest) {
+    openBase: (session, shape) => openBase({ ...parts, session, shape }),
+
+    async resumeSink(session, digest, compared) {
       const { diskTaskUuid } = session;
       const layout = await catalog.findLayout(diskTaskUuid);
       if (layout === null) return null;
+      if (layout.compared?.token != null && compared != null) {
+        assertSameComparison(layout.compared, hexOf(compared));
+      }
       if (layout.mapDigest !== toHex(digest)) {
         throw new PlanBrokenError('the sender has another extent map than when this disk was begun');
       }
@@ -92,7 +104,7 @@ export function createSessionDirectory(parts: {
       return openSinkOf(session, layout, map);
     },
 
-    async openSink(session, map) {
+    async openSink(session, map, compared) {
       const { diskTaskUuid, epoch } = session;
       const layout = await catalog.adoptLayout({
         diskTaskUuid,
@@ -100,6 +112,7 @@ export function createSessionDirectory(parts: {
         mapDigest: toHex(mapDigest(map, createXxh128)),
         virtualSizeBytes: map.virtualSizeBytes,
         clusterSizeBytes: map.clusterSizeBytes,
+        compared: compared == null ? null : hexOf(compared),
       });
       return openSinkOf(session, layout, map);
     },
@@ -111,16 +124,31 @@ export function createSessionDirectory(parts: {
   };
 }
 
+const hexOf = ({ token, guestDigest }: ComparedOffer) => ({
+  token: toHex(token),
+  guestDigest: toHex(guestDigest),
+});
+
+/** The same base was hashed; the same target must have been, too. */
+function assertSameComparison(settled: Comparison, offered: ReturnType<typeof hexOf>): void {
+  if (settled.token !== offered.token) {
+    throw new ReopenNeededError('the disk was compared with something else since');
+  }
+  if (settled.guestDigest !== offered.guestDigest) {
+    throw new PlanBrokenError('the sender has another content than when this disk was begun');
+  }
+}
+
 const receivedName = ({ finalName, standsAlone }: ReplicaLayout): string =>
   standsAlone ? incrementName(finalName) : finalName;
 
 function openReplica(
   layout: ReplicaLayout,
   map: ExtentMap,
-  replicaRoot: string,
+  imageRoots: readonly string[],
   space: SpaceKeeper | undefined,
 ): Promise<PartialReplica> {
   const { directory, finalName, backing } = layout;
   const input = { directory, finalName, map, backing, space };
-  return layout.standsAlone ? openIncrement({ ...input, imageRoots: [replicaRoot] }) : openPartial(input);
+  return layout.standsAlone ? openIncrement({ ...input, imageRoots }) : openPartial(input);
 }

@@ -28,6 +28,9 @@ export const FRAME_TYPES = {
   received: 11,
   keepAlive: 12,
   close: 13,
+  compare: 14,
+  hashes: 15,
+  compared: 16,
 } as const;
 
 export type FrameName = keyof typeof FRAME_TYPES;

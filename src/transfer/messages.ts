@@ -8,6 +8,7 @@ import type { Epoch } from '../contract/fence.ts';
 import { UUID } from '../contract/names.ts';
 import { DIGEST_BYTES } from '../domain/content-digest.ts';
 import type { MapShape } from '../domain/extent-map.ts';
+import { BLAKE3_BYTES } from '../lib/digest.ts';
 import { ProtocolError, type Refusal } from './errors.ts';
 import { encodeFrame, type FrameName, HEADER_BYTES } from './frames.ts';
 
@@ -44,6 +45,38 @@ export interface MapOffer extends MapShape {
   readonly mapDigest: Uint8Array;
   readonly encodedBytes: number;
   readonly dataBytes: number;
+  /** Of a disk that was compared: then the map is of the differing clusters. */
+  readonly compared?: ComparedOffer | null;
+}
+
+/** What a sender says of its comparison when it offers the map that came of it. */
+export interface ComparedOffer {
+  /** The receiver's, of its COMPARED frame. */
+  readonly token: Uint8Array;
+  /** Of the whole disk as the guest sees it (domain/guest-digest.ts). */
+  readonly guestDigest: Uint8Array;
+}
+
+/**
+ * What the receiver's base holds from `offset` on: `zero` reads as zeros, `hashed` has a BLAKE3 for each cluster,
+ * `unknown` cannot be read and is to be sent.
+ */
+export interface HashRun {
+  readonly kind: HashRunKind;
+  readonly offset: number;
+  readonly clusters: number;
+  /** 32 bytes a cluster; empty unless `hashed`. */
+  readonly hashes: Buffer;
+}
+export type HashRunKind = 'zero' | 'hashed' | 'unknown';
+const HASH_RUN_KINDS: readonly HashRunKind[] = ['zero', 'hashed', 'unknown'];
+
+/** The end of the hashes. */
+export interface ComparedWord {
+  /** Null when the receiver has nothing to compare with: everything is to be sent. */
+  readonly token: Uint8Array | null;
+  /** What it was, or why there is none, in words for the operator. */
+  readonly text: string;
 }
 
 export interface Piece {
@@ -122,6 +155,7 @@ export function encodeMapOffer(offer: MapOffer): Buffer {
     u32(offer.clusterSizeBytes),
     u32(offer.encodedBytes),
     u64(offer.dataBytes),
+    ...(offer.compared == null ? [] : [offer.compared.token, offer.compared.guestDigest]),
   ]);
 }
 
@@ -133,7 +167,48 @@ export function decodeMapOffer(payload: Buffer): MapOffer {
     clusterSizeBytes: reader.u32(),
     encodedBytes: reader.u32(),
     dataBytes: reader.u64(),
+    ...(reader.rest() >= 2 * DIGEST_BYTES && { compared: readComparedOffer(reader) }),
   };
+}
+
+const readComparedOffer = (reader: Reader): ComparedOffer => ({
+  token: Buffer.from(reader.bytes(DIGEST_BYTES)),
+  guestDigest: Buffer.from(reader.bytes(DIGEST_BYTES)),
+});
+
+/** COMPARE: the disk's size, and the clusters to hash. */
+export const encodeCompare = ({ virtualSizeBytes, clusterSizeBytes }: MapShape): Buffer =>
+  build('compare', [u64(virtualSizeBytes), u32(clusterSizeBytes)]);
+
+export function decodeCompare(payload: Buffer): MapShape {
+  const reader = new Reader('compare', payload);
+  return { virtualSizeBytes: reader.u64(), clusterSizeBytes: reader.u32() };
+}
+
+export const encodeHashes = ({ kind, offset, clusters, hashes }: HashRun): Buffer =>
+  build('hashes', [u64(offset), u32(clusters), u32(HASH_RUN_KINDS.indexOf(kind)), hashes]);
+
+/** @returns `hashes` as part of the payload */
+export function decodeHashes(payload: Buffer): HashRun {
+  const reader = new Reader('hashes', payload);
+  const offset = reader.u64();
+  const clusters = reader.u32();
+  const kind = HASH_RUN_KINDS[reader.u32()];
+  if (kind === undefined || clusters === 0) {
+    throw new ProtocolError('BadFrame', 'a hashes frame of no kind or no clusters');
+  }
+  return { kind, offset, clusters, hashes: reader.bytes(kind === 'hashed' ? clusters * BLAKE3_BYTES : 0) };
+}
+
+/** COMPARED: flags (bit 0: there is a base), the token, a text. */
+export const encodeCompared = ({ token, text }: ComparedWord): Buffer =>
+  build('compared', [u16(token === null ? 0 : 1), token ?? Buffer.alloc(DIGEST_BYTES), encodeText(text)]);
+
+export function decodeCompared(payload: Buffer): ComparedWord {
+  const reader = new Reader('compared', payload);
+  const hasBase = (reader.u16() & 1) === 1;
+  const token = Buffer.from(reader.bytes(DIGEST_BYTES));
+  return { token: hasBase ? token : null, text: reader.text() };
 }
 
 export const encodeMapWanted = (): Buffer => build('mapWanted', []);
@@ -215,6 +290,11 @@ class Reader {
     const bytes = this.#payload.subarray(this.#at, end);
     this.#at = end;
     return bytes;
+  }
+
+  /** How many bytes were not read yet. */
+  rest(): number {
+    return this.#payload.length - this.#at;
   }
 
   u16(): number {

@@ -1,19 +1,23 @@
 /** A layer on its way out: its source, the digests of its map and content, and how much was sent. */
 import { ContentDigester, mapDigest } from '../domain/content-digest.ts';
 import { createXxh128 } from '../lib/digest.ts';
+import type { ComparedOffer } from './messages.ts';
 import type { LayerSource } from './ports.ts';
 
 /** Lives as long as the sender: a new connection goes on with what was hashed before. */
 export class OutgoingLayer {
   readonly source: LayerSource;
+  readonly compared: ComparedOffer | null;
   readonly mapDigest: Uint8Array;
   readonly dataBytes: number;
   bytesSent = 0;
   readonly #digester: ContentDigester;
   #contentDigest: Uint8Array | null = null;
 
-  constructor(source: LayerSource) {
+  /** @param compared of a source whose map came of a comparison */
+  constructor(source: LayerSource, compared: ComparedOffer | null = null) {
     this.source = source;
+    this.compared = compared;
     this.mapDigest = mapDigest(source.map, createXxh128);
     this.dataBytes = source.map.dataBytes;
     this.#digester = new ContentDigester(source.map, createXxh128);
@@ -34,9 +38,5 @@ export class OutgoingLayer {
   contentDigest(): Uint8Array {
     this.#contentDigest ??= this.#digester.finish();
     return this.#contentDigest;
-  }
-
-  close(): Promise<void> {
-    return this.source.close();
   }
 }

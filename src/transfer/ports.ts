@@ -1,6 +1,7 @@
 /** What the two ends of a data connection need from the rest of the house. */
 import type { Epoch } from '../contract/fence.ts';
-import type { ExtentMap } from '../domain/extent-map.ts';
+import type { ExtentMap, MapShape } from '../domain/extent-map.ts';
+import type { ComparedOffer, HashRun } from './messages.ts';
 
 /** What a sender reads: one layer's content at site A. */
 export interface LayerSource {
@@ -9,6 +10,11 @@ export interface LayerSource {
   readStream(target: Buffer, position: number): Promise<void>;
   /** @throws {PlanBrokenError} when a layer's file is no longer the one that was decided on */
   assertUnchanged(): Promise<void>;
+  /**
+   * The same content with another map of the same shape: what is data in it is read, also where this map has zeros.
+   * Shares the files; only the first one is closed.
+   */
+  withMap(map: ExtentMap): LayerSource;
   close(): Promise<void>;
 }
 
@@ -36,6 +42,20 @@ export interface LayerSink {
   close(): Promise<void>;
 }
 
+/** What a receiver has of a disk that is compared: hashed once, in rising order, without changing anything. */
+export interface CompareBase {
+  /** In words, for the operator. */
+  readonly text: string;
+  /** Every cluster of the shape once. @throws what reading throws but for bytes: those are `unknown` */
+  runs(): AsyncIterable<HashRun>;
+  /**
+   * After all runs: durably notes what they were of.
+   * @returns the token by which the sender's map names this comparison, and the text with what was found
+   */
+  settle(): Promise<{ token: Uint8Array; text: string }>;
+  close(): Promise<void>;
+}
+
 export interface SessionRecord {
   readonly diskTaskUuid: string;
   readonly epoch: Epoch;
@@ -48,10 +68,24 @@ export interface SessionRecord {
 /** The receiver's durable knowledge; site B's catalog and replica files stand behind it. */
 export interface SessionDirectory {
   find(diskTaskUuid: string): Promise<SessionRecord | null>;
-  /** Opens the partial file of a map that B has stored already; null when it has not. @throws {PlanBrokenError} */
-  resumeSink(session: SessionRecord, mapDigest: Uint8Array): Promise<LayerSink | null>;
-  /** Stores the map durably, lays the file out and opens it. @throws {PlanBrokenError} */
-  openSink(session: SessionRecord, map: ExtentMap): Promise<LayerSink>;
+  /**
+   * Opens what the disk is to be compared with.
+   * @returns in its place why there is nothing of use, in words
+   * @throws {PlanBrokenError} when the disk is not one that is to be compared
+   */
+  openBase(session: SessionRecord, shape: MapShape): Promise<CompareBase | { readonly none: string }>;
+  /**
+   * Opens the partial file of a map that B has stored already; null when it has not.
+   * @param compared what the sender says of its comparison; null for a map of no comparison
+   * @throws {PlanBrokenError} @throws {ReopenNeededError} when the comparison is not the one that was settled here
+   */
+  resumeSink(
+    session: SessionRecord,
+    mapDigest: Uint8Array,
+    compared?: ComparedOffer | null,
+  ): Promise<LayerSink | null>;
+  /** Stores the map durably, lays the file out and opens it. @throws as {@link resumeSink} */
+  openSink(session: SessionRecord, map: ExtentMap, compared?: ComparedOffer | null): Promise<LayerSink>;
   /** Durably notes that both digests matched. Refused when the session's epoch is no longer `session.epoch`. */
   markReceived(
     session: SessionRecord,

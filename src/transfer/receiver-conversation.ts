@@ -8,8 +8,10 @@ import type { Log } from '../lib/log.ts';
 import type { FrameConnection } from './connection.ts';
 import { Visitor } from './disk-registry.ts';
 import { ConnectionLostError, ProtocolError, RefusedError, refusalOf, SenderLeftError } from './errors.ts';
+import { answerComparison } from './incoming-comparison.ts';
 import { MAX_PIECE_BYTES } from './limits.ts';
 import {
+  decodeCompare,
   decodeHello,
   decodeLastWord,
   decodeMapOffer,
@@ -98,7 +100,7 @@ async function receive(
   connection.send(
     encodeWelcome({ version: PROTOCOL_VERSION, maxPieceBytes, helloAtMs, sentAtMs: context.nowMs() }),
   );
-  const offer = await takeOffer(connection);
+  const offer = await takeOffer(visitor, session, context);
   context.registry.report(visitor, { totalBytes: offer.dataBytes, note: 'opens and hashes what is there' });
   const sink = await openSink(connection, session, offer, context.directory);
   const word = await receiveStream({ visitor, sink, dataBytes: offer.dataBytes, context });
@@ -164,8 +166,18 @@ async function answerReceived(
   await connection.finish(encodeContentWord('received', { contentDigest, dataBytes: received.totalBytes }));
 }
 
-async function takeOffer(connection: FrameConnection): Promise<MapOffer> {
-  const frame = await connection.expect(['mapOffer', 'close']);
+/** A disk that is compared has its hashes before. */
+async function takeOffer(
+  visitor: Visitor,
+  session: SessionRecord,
+  context: ReceiverContext,
+): Promise<MapOffer> {
+  const { connection } = visitor;
+  let frame = await connection.expect(['mapOffer', 'compare', 'close']);
+  if (frame.name === 'compare') {
+    await answerComparison(visitor, session, decodeCompare(frame.payload), context);
+    frame = await connection.expect(['mapOffer', 'close']);
+  }
   if (frame.name === 'close') throw new SenderLeftError(decodeLastWord(frame.payload));
   const offer = decodeMapOffer(frame.payload);
   if (offer.encodedBytes > MAX_ENCODED_BYTES) throw new ExtentMapError('the extent map is too large');
@@ -179,11 +191,11 @@ async function openSink(
   offer: MapOffer,
   directory: SessionDirectory,
 ): Promise<LayerSink> {
-  const resumed = await directory.resumeSink(session, offer.mapDigest);
+  const resumed = await directory.resumeSink(session, offer.mapDigest, offer.compared);
   if (resumed !== null) return resumed;
   connection.send(encodeMapWanted());
   const map = await takeMap(connection, offer);
-  return directory.openSink(session, map);
+  return directory.openSink(session, map, offer.compared);
 }
 
 /** @throws {ProtocolError} @throws {ExtentMapError} */

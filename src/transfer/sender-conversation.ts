@@ -109,11 +109,11 @@ export class SenderConversation {
   }
 
   /** @returns the position from which the receiver wants the stream */
-  async #offerMap({ source, mapDigest, dataBytes }: OutgoingLayer): Promise<number> {
+  async #offerMap({ source, mapDigest, dataBytes, compared }: OutgoingLayer): Promise<number> {
     const { virtualSizeBytes, clusterSizeBytes, encoded } = source.map;
     const encodedBytes = encoded.length;
     this.#connection.send(
-      encodeMapOffer({ mapDigest, virtualSizeBytes, clusterSizeBytes, encodedBytes, dataBytes }),
+      encodeMapOffer({ mapDigest, virtualSizeBytes, clusterSizeBytes, encodedBytes, dataBytes, compared }),
     );
     this.#options.onNote('waits while the receiver opens its file');
     let frame = await this.#expect(['start', 'mapWanted']);
@@ -172,19 +172,27 @@ export class SenderConversation {
     }
   }
 
-  async #expect(names: readonly FrameName[]): Promise<Frame> {
-    const frame = await this.#connection.receive();
-    if (frame.name === 'refused') throw errorOfRefusal(decodeLastWord(frame.payload));
-    if (!names.includes(frame.name)) throw outOfOrder(frame.name, [...names, 'refused']);
-    return frame;
+  #expect(names: readonly FrameName[]): Promise<Frame> {
+    return expectUnlessRefused(this.#connection, names);
   }
 
   /** A refusal may have come just before the connection broke. */
   async #lastWordOr(lost: ConnectionLostError): Promise<Error> {
     try {
-      for (;;) await this.#expect(['ack', 'start', 'mapWanted', 'received']);
+      for (;;) await this.#expect(['ack', 'start', 'mapWanted', 'hashes', 'compared', 'received']);
     } catch (error) {
       return error instanceof ConnectionLostError ? lost : (error as Error);
     }
   }
+}
+
+/** The next frame. @throws what a refusal says, in place of the frames that were expected */
+export async function expectUnlessRefused(
+  connection: FrameConnection,
+  names: readonly FrameName[],
+): Promise<Frame> {
+  const frame = await connection.receive();
+  if (frame.name === 'refused') throw errorOfRefusal(decodeLastWord(frame.payload));
+  if (!names.includes(frame.name)) throw outOfOrder(frame.name, [...names, 'refused']);
+  return frame;
 }

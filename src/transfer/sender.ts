@@ -4,10 +4,12 @@ import type { ReceiverOffer, TransferProgress } from '../contract/transfer.ts';
 import { ReopenNeededError } from '../domain/errors.ts';
 import { toHex } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
+import type { FrameConnection } from './connection.ts';
 import { ConnectionLostError } from './errors.ts';
 import type { NodeIdentity } from './identity.ts';
 import { SENDER_LIMITS, type SenderLimits } from './limits.ts';
 import { encodeLastWord } from './messages.ts';
+import { compareWithReceiver } from './outgoing-comparison.ts';
 import { OutgoingLayer } from './outgoing-layer.ts';
 import type { LayerSource } from './ports.ts';
 import { type ClockReading, SenderConversation } from './sender-conversation.ts';
@@ -22,6 +24,8 @@ export interface SendLayerOptions {
   readonly attempt: number;
   /** Called at most once, when the receiver has welcomed the sender. */
   readonly openSource: () => Promise<LayerSource>;
+  /** True for a disk that is to be compared with what the receiver has; the source is then of the whole disk. */
+  readonly compare?: boolean;
   readonly throttle: Throttle;
   readonly signal: AbortSignal;
   /** Told at each acknowledgement, and whenever the note changes. */
@@ -72,6 +76,7 @@ class LayerSender {
   readonly #options: SendLayerOptions;
   readonly #limits: SenderLimits;
   readonly #where: string;
+  #source: LayerSource | null = null;
   #layer: OutgoingLayer | null = null;
   #clock: ClockReading | null = null;
   #durableBytes = 0;
@@ -102,7 +107,7 @@ class LayerSender {
 
   async close(): Promise<void> {
     const { log, diskTaskUuid } = this.#options;
-    await this.#layer?.close().catch(err => {
+    await this.#source?.close().catch(err => {
       log.warn({ event: 'source-close-failed', diskTaskUuid, err }, 'a source could not be closed');
     });
   }
@@ -121,7 +126,7 @@ class LayerSender {
     if (signal.aborted) onStop();
     const conversation = new SenderConversation(connection, {
       hello: { diskTaskUuid, epoch: offer.epoch, attempt: attempt + this.#connections - 1 },
-      openLayer: () => this.#openLayer(),
+      openLayer: () => this.#openLayer(connection),
       throttle,
       nowMs,
       log,
@@ -143,13 +148,24 @@ class LayerSender {
     }
   }
 
-  async #openLayer(): Promise<OutgoingLayer> {
-    if (this.#layer === null) {
+  async #openLayer(connection: FrameConnection): Promise<OutgoingLayer> {
+    if (this.#layer !== null) return this.#layer;
+    if (this.#source === null) {
       this.#report('reads the extent map');
-      this.#layer = new OutgoingLayer(await this.#options.openSource());
-      this.#totalBytes = this.#layer.dataBytes;
+      this.#source = await this.#options.openSource();
     }
+    this.#layer = await this.#outgoing(connection, this.#source);
+    this.#totalBytes = this.#layer.dataBytes;
     return this.#layer;
+  }
+
+  /** What was compared stays so when the connection is made again: nothing is hashed twice. */
+  async #outgoing(connection: FrameConnection, source: LayerSource): Promise<OutgoingLayer> {
+    if (this.#options.compare !== true) return new OutgoingLayer(source);
+    const compared = await compareWithReceiver(connection, source, note => this.#report(note));
+    const { diskTaskUuid, log } = this.#options;
+    log.info({ event: 'compared', diskTaskUuid, dataBytes: compared.source.map.dataBytes }, compared.text);
+    return new OutgoingLayer(compared.source, compared.offer);
   }
 
   async #backOff(error: ConnectionLostError, failures: number): Promise<void> {

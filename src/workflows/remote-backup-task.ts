@@ -126,6 +126,7 @@ class TaskRun {
       unfinished: task.unfinished,
       replicaHoldsHost: task.replicaHoldsHost,
       replicaDoubts: task.replicaDoubts,
+      ...(task.comparable !== undefined && { comparable: task.comparable }),
     });
     this.#answer = answer;
     this.#sealedBytes.clear();

@@ -29,12 +29,12 @@ const points = () => sites.json<ListedPoint[]>('b', 'replica', 'list', 'web1');
 async function damage(path: string): Promise<void> {
   await chmod(path, 0o644);
   const file = await open(path, 'r+');
-  await file.write(Buffer.alloc(4096, 0xee), 0, 4096, 2 * 1024 * 1024);
+  await file.write(Buffer.alloc(4096, 0xee), 0, 4096, 3 * 1024 * 1024);
   await file.close();
   await chmod(path, 0o444);
 }
 
-test('a damaged replica is no base: the next snapshot comes in full beside it, and the operator is told', async () => {
+test('a damaged replica is no base: the next snapshot is compared with it and written beside it, and the operator is told', async () => {
   const host = await createHostImages(sites, 'web1', SIZES);
   const first = await host.next(() => ['write -P 1 0 8M']);
   await createSchedule(sites, 'nightly', 'web1');
@@ -53,12 +53,17 @@ test('a damaged replica is no base: the next snapshot comes in full beside it, a
   await sites.json('b', 'schedule', 'run', 'nightly');
   const { lastTask } = await untilPublished(sites, 'nightly', third);
   expect(lastTask?.disks.map(({ disk, method }) => `${disk} ${method}`)).toEqual([
-    'vda full',
+    'vda compare',
     'vdb incremental',
   ]);
   expect(lastTask?.warnings).toEqual([
-    expect.stringMatching(/^disk vda is sent in full: the replica is in doubt/),
+    expect.stringMatching(/^unexpected compare of disk vda: the replica is in doubt/),
   ]);
+  // What was written since, and the clusters that were damaged: 4 KiB within one of 64 KiB.
+  const compared = lastTask?.disks.find(({ disk }) => disk === 'vda');
+  expect(compared?.bytesSent).toBeGreaterThan(1024 * 1024);
+  expect(compared?.bytesSent).toBeLessThanOrEqual(1024 * 1024 + 2 * 64 * 1024);
+  expect(compared?.reason).toContain('written as a whole image: it is in doubt');
   expect(lastTask?.warnings[0]).toContain(base);
 
   const after = await points();

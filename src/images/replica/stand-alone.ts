@@ -4,9 +4,11 @@
  * of it and its base into the layer's own file. docs/formats/replica-files.md.
  */
 import { ContentDigester } from '../../domain/content-digest.ts';
+import { PlanBrokenError } from '../../domain/errors.ts';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { createXxh128, toHex } from '../../lib/digest.ts';
 import { openChain } from '../chain.ts';
+import { guestDigestOf } from '../guest-digest.ts';
 import { type ChainLayerSource, openLayerSource } from '../layer-source.ts';
 import { proveChain } from '../proof.ts';
 import { readDigestFile } from './digest-file.ts';
@@ -67,7 +69,9 @@ export interface SealStandAloneInput extends SealInput {
   /** The folders below which increment and base lie. */
   readonly imageRoots: readonly string[];
   /** Called before anything is copied: throws when the base is not what it was. */
-  readonly proveBase?: () => Promise<void>;
+  readonly proveBase?: (() => Promise<void>) | undefined;
+  /** What the whole disk must be as its guest sees it, hexadecimal; null or absent where nobody said. */
+  readonly guestDigest?: string | null;
   /** Asked for room for the copy; by default the file system is looked at once. */
   readonly space?: SpaceKeeper | undefined;
   /** Ends the copying with its reason; what is durable stays. */
@@ -109,10 +113,12 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
   onStep?.('increment-checked');
   const topPath = increment.partial;
   const proof = await proveChain(topPath, { imageRoots });
-  // The copy gets digests of its own: what it is made of must be what was sealed, byte by byte.
+  // The copy gets digests of its own: what it is made of must be what was sealed, byte by byte. Of a base that was not
+  // proven the outcome is.
+  const isBaseProven = input.proveBase !== undefined || input.guestDigest == null;
   const source = await openLayerSource({
     ...{ topPath, basePath: null, imageRoots, proof },
-    wrapLayer: verifiedLayer,
+    ...(isBaseProven && { wrapLayer: verifiedLayer }),
   });
   try {
     await forgetOtherMap(directory, finalName, source.map);
@@ -127,9 +133,31 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
     } finally {
       await target.close();
     }
+    await assertGuestContent(input);
   } finally {
     await source.close();
   }
+}
+
+/**
+ * Where the base was not proven, what was made of it is: read back as the guest sees it. If it is not what the sender
+ * read, the base changed since it was hashed, and the copy is of no use.
+ * @throws {PlanBrokenError}
+ */
+async function assertGuestContent(input: SealStandAloneInput): Promise<void> {
+  const { directory, finalName, guestDigest, imageRoots, signal, assertUnsealed } = input;
+  if (guestDigest == null) return;
+  const chain = await openChain(layerPaths(directory, finalName).partial, { imageRoots });
+  let found: string;
+  try {
+    found = await guestDigestOf(chain, signal);
+  } finally {
+    await chain.close();
+  }
+  if (found === guestDigest) return;
+  await assertUnsealed?.();
+  await forgetCopy(directory, finalName);
+  throw new PlanBrokenError('what the disk was compared with changed since: the copy of it is another disk');
 }
 
 /** An earlier attempt of another version may have mapped the same chain otherwise: its copy is of no use. */
@@ -141,9 +169,15 @@ async function forgetOtherMap(directory: string, finalName: string, map: ExtentM
     stored.virtualSizeBytes === map.virtualSizeBytes &&
     Buffer.from(stored.encoded).equals(map.encoded);
   if (isSame) return;
-  // Never the sealed file: another attempt may have got there meanwhile.
-  const { partial, progress, map: mapPath } = layerPaths(directory, finalName);
-  for (const path of [partial, progress, mapPath]) await removeFile(path, 'replica.standAlone.unlinkOther');
+  await forgetCopy(directory, finalName);
+}
+
+/** Never the sealed file: another attempt may have got there meanwhile. */
+async function forgetCopy(directory: string, finalName: string): Promise<void> {
+  const { partial, progress, digests, map } = layerPaths(directory, finalName);
+  for (const path of [partial, progress, digests, map]) {
+    await removeFile(path, 'replica.standAlone.unlinkOther');
+  }
 }
 
 async function copyRest(

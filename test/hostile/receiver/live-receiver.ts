@@ -33,6 +33,7 @@ export class LiveReceiver {
     };
     const directory: SessionDirectory = {
       find: uuid => now().find(uuid),
+      openBase: (session, shape) => now().openBase(session, shape),
       resumeSink: (session, digest) => now().resumeSink(session, digest),
       openSink: (session, map) => now().openSink(session, map),
       markReceived: (session, received) => now().markReceived(session, received),

@@ -2,7 +2,7 @@
 import type { Epoch } from '../../../src/contract/fence.ts';
 import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
 import { SupersededError } from '../../../src/domain/errors.ts';
-import type { ExtentMap } from '../../../src/domain/extent-map.ts';
+import type { ExtentMap, MapShape } from '../../../src/domain/extent-map.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
 import { must } from '../campaign.ts';
@@ -37,6 +37,11 @@ export class WatchedDirectory implements SessionDirectory {
     this.finds += 1;
     if (this.#mishap === 'find-fails') throw new PlannedFailure('the catalog does not answer');
     return this.#session?.diskTaskUuid === diskTaskUuid ? this.#session : null;
+  }
+
+  async openBase(session: SessionRecord, _shape: MapShape): Promise<{ none: string }> {
+    this.#mustBeOurs(session);
+    return { none: 'there is nothing to compare with' };
   }
 
   async resumeSink(session: SessionRecord, digest: Uint8Array): Promise<LayerSink | null> {

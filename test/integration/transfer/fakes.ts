@@ -87,6 +87,10 @@ export class MemorySource implements LayerSource {
     this.onCheck();
   }
 
+  withMap(): LayerSource {
+    throw new Error('this source is not compared');
+  }
+
   async close(): Promise<void> {
     if (this.reading > 0) throw new Error('closed while it reads');
     this.isClosed = true;
@@ -191,6 +195,11 @@ export class MemoryDirectory implements SessionDirectory {
     await this.onFind();
     return this.sessions.get(diskTaskUuid) ?? null;
   }
+
+  /** What a disk is compared with; a test puts its own here. */
+  onOpenBase: SessionDirectory['openBase'] = async () => ({ none: 'there is nothing to compare with' });
+
+  openBase: SessionDirectory['openBase'] = (session, shape) => this.onOpenBase(session, shape);
 
   async resumeSink(session: SessionRecord, digest: Uint8Array): Promise<LayerSink | null> {
     const replica = this.replicas.get(session.diskTaskUuid);

@@ -53,6 +53,15 @@ const input: fc.Arbitrary<DecisionInput> = fc
     type: fc.constantFrom('interval' as const, 'continuous' as const),
     replicaHoldsHost: fc.boolean(),
     replicaDoubts: fc.subarray(DISKS, { maxLength: 1 }),
+    comparable: fc.option(
+      fc.array(
+        fc.record({
+          disk: fc.constantFrom(...DISKS),
+          what: fc.constantFrom('replica' as const, 'seed' as const),
+        }),
+        { maxLength: 3 },
+      ),
+    ),
     proven: fc.subarray(DISKS, { minLength: 1 }),
     doubted: fc.subarray(DISKS, { maxLength: 1 }),
     prevLocked: fc.boolean(),
@@ -79,6 +88,7 @@ const input: fc.Arbitrary<DecisionInput> = fc
       unfinished: made.unfinished === null ? null : { hostSnapshot: made.unfinished },
       replicaHoldsHost: made.replicaHoldsHost,
       replicaDoubts: made.replicaDoubts.map(disk => ({ disk, doubt: 'digest' })),
+      ...(made.comparable !== null && { comparable: made.comparable }),
     },
   }));
 
@@ -109,7 +119,7 @@ describe('the decision', () => {
       const all = snapshotsOf(made).flatMap(({ disks }) => disks);
       for (const choice of target?.disks ?? []) {
         expect(choice.reason).not.toBe('');
-        if (choice.method === 'full') {
+        if (choice.method !== 'incremental') {
           expect(choice.baseSnapshot).toBeNull();
           continue;
         }
@@ -139,7 +149,7 @@ describe('the decision', () => {
       if (target === null || prev === undefined) return;
       expect(target.sourceSequence).toBeGreaterThanOrEqual(prev.sequence);
       if (target.hostSnapshot === prev.uuid) {
-        expect(target.disks.every(({ method }) => method === 'full')).toBe(true);
+        expect(target.disks.every(({ method }) => method !== 'incremental')).toBe(true);
         const doubts = prev.disks.map(({ disk }) => made.prevDoubts.get(disk));
         const isDoubted = doubts.some(doubt => doubt !== null) || made.query.replicaDoubts.length > 0;
         expect(isDoubted).toBe(true);
@@ -159,12 +169,43 @@ describe('the decision', () => {
     });
   });
 
-  it('warns of every full once something is published', () => {
+  it('compares where B has something of a disk that cannot go on from prev, and only there', () => {
+    holds(made => {
+      for (const { disk, method } of decide(made).target?.disks ?? []) {
+        const isComparable = made.query.comparable?.some(candidate => candidate.disk === disk) ?? false;
+        expect(method === 'compare' ? isComparable : method === 'full' ? !isComparable : true).toBe(true);
+      }
+    });
+  });
+
+  it('is the same but for full and compare, whatever B has to compare with', () => {
+    holds(made => {
+      const { comparable: _, ...query } = made.query;
+      const without = decide({ ...made, query });
+      const asFull = decide(made).target?.disks.map(({ disk, method, baseSnapshot }) => ({
+        disk,
+        method: method === 'compare' ? 'full' : method,
+        baseSnapshot,
+      }));
+      expect(asFull).toEqual(
+        without.target?.disks.map(({ disk, method, baseSnapshot }) => ({ disk, method, baseSnapshot })),
+      );
+      expect(decide(made).row).toBe(without.row);
+    });
+  });
+
+  it('warns of every full and compare once something is published', () => {
     holds(made => {
       const { target, warnings } = decide(made);
       if (made.query.prev === null) return;
-      const fulls = (target?.disks ?? []).filter(({ method }) => method === 'full');
-      for (const { disk } of fulls) expect(warnings.join('\n')).toContain(`disk ${disk} is sent in full`);
+      const wholes = (target?.disks ?? []).filter(({ method }) => method !== 'incremental');
+      for (const { disk, method, reason } of wholes) {
+        expect(warnings).toContain(
+          reason === 'new disk'
+            ? `disk ${disk} is sent in full: new disk`
+            : `unexpected ${method} of disk ${disk}: ${reason}`,
+        );
+      }
     });
   });
 

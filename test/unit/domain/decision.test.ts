@@ -136,15 +136,59 @@ describe('row 3: no prev', () => {
       expect(decision.target?.disks[0]).toMatchObject({ method: 'full', baseSnapshot: null });
     }
   });
-  it('warns that a replica which B holds already is not compared with', () => {
+  it('compares with what B says it has of the disk, as an image that was brought, without a warning', () => {
+    for (const what of ['seed', 'replica'] as const) {
+      const decision = decideOn(chain(1), {
+        replicaHoldsHost: what === 'replica',
+        comparable: [{ disk: 'vda', what }],
+      });
+      expect(decision).toMatchObject({ row: 3, warnings: [] });
+      expect(decision.target?.disks[0]).toMatchObject({ method: 'compare', baseSnapshot: null });
+      expect(decision.target?.disks[0]?.reason).toContain(
+        what === 'seed' ? 'was brought' : 'a replica of it',
+      );
+    }
+    expect(methods(decideOn(chain(1), { comparable: [{ disk: 'vdb', what: 'seed' }] }))).toEqual({
+      vda: 'full',
+    });
+  });
+  it('answers full to a replica site of a version that cannot compare, with a warning', () => {
     const decision = decideOn(chain(1), { replicaHoldsHost: true });
-    expect(decision.row).toBe(3);
-    expect(decision.warnings).toHaveLength(1);
-    expect(decision.warnings[0]).toContain('compare is not available');
+    expect(methods(decision)).toEqual({ vda: 'full' });
+    expect(decision.warnings).toEqual([expect.stringContaining('cannot compare')]);
   });
 });
 
 describe('row 4: prev is no base', () => {
+  it('compares where B has something of the disk, and says that it is unexpected', () => {
+    const comparable = [{ disk: 'vda', what: 'replica' as const }];
+    const reverted = [...chain(2), snapshot(3, [disk('vda', 9, 1)])];
+    const doubted = new Map([['vda', 'the file has another inode']]);
+    const cases = [
+      decideOn(chain(3), { prev: prevAt('lost'), comparable }),
+      decideOn(reverted, { prev: prevAt('s2'), comparable }),
+      decideOn(chain(2), { prev: prevAt('s1'), comparable }, { prevDoubts: doubted }),
+      decideOn(chain(2), {
+        ...{ prev: prevAt('s1'), comparable },
+        replicaDoubts: [{ disk: 'vda', doubt: 'another digest' }],
+      }),
+      decideOn(chain(1), { prev: prevAt('s1'), comparable }, { prevDoubts: doubted }),
+    ];
+    for (const decision of cases) {
+      expect(decision.row).toBe(4);
+      const [choice] = decision.target?.disks ?? [];
+      expect(choice).toMatchObject({ method: 'compare', baseSnapshot: null });
+      expect(decision.warnings).toEqual([`unexpected compare of disk vda: ${choice?.reason}`]);
+    }
+  });
+  it('answers full where B has nothing of the disk, or cannot compare, and says which', () => {
+    const nothing = decideOn(chain(3), { prev: prevAt('lost'), comparable: [] });
+    expect(methods(nothing)).toEqual({ vda: 'full' });
+    expect(nothing.warnings[0]).toMatch(/^unexpected full of disk vda: .*nothing of it to compare with/);
+    const older = decideOn(chain(3), { prev: prevAt('lost') });
+    expect(methods(older)).toEqual({ vda: 'full' });
+    expect(older.warnings[0]).toMatch(/^unexpected full of disk vda: .*cannot compare/);
+  });
   it('takes the newest in full when prev is unknown', () => {
     const decision = decideOn(chain(3), { prev: prevAt('lost') });
     expect(decision).toMatchObject({ row: 4, result: 'create', target: { hostSnapshot: 's3' } });
