@@ -1,5 +1,5 @@
-/** A whole run with secrets everywhere: database roles with passwords, mutual TLS and a key for Temporal. */
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+/** A whole run with secrets everywhere: database roles with passwords, over TLS; mutual TLS and a key for Temporal. */
+import { chownSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -31,7 +31,33 @@ let front: TlsFront;
 let sites: TwoSites;
 let watch: ArgumentWatch;
 
-async function prepare({ dataDir, databaseUrl, temporalAddress }: Servers): Promise<Access> {
+async function run(connectionString: string, sql: string): Promise<object[]> {
+  const client = new pg.Client({ connectionString });
+  await client.connect();
+  const { rows } = await client.query(sql);
+  await client.end();
+  return rows;
+}
+
+/** Gives PostgreSQL a certificate. @returns what a connection string needs to check it */
+async function switchTlsOn({ dataDir, databaseUrl }: Servers, authority: KeyPair): Promise<string> {
+  const cluster = join(dataDir, 'postgres', 'data');
+  const { uid, gid } = statSync(cluster);
+  const { keyPem, certificatePem } = await sign(authority, 'localhost');
+  for (const [name, text] of [
+    ['server.key', keyPem],
+    ['server.crt', certificatePem],
+  ] as const) {
+    writeFileSync(join(cluster, name), text, { mode: 0o600 });
+    chownSync(join(cluster, name), uid, gid);
+  }
+  await run(databaseUrl.a, 'alter system set ssl = on');
+  await run(databaseUrl.a, 'select pg_reload_conf()');
+  return `?sslmode=verify-full&sslrootcert=${encodeURIComponent(join(dataDir, 'authority.crt'))}`;
+}
+
+async function prepare(servers: Servers): Promise<Access> {
+  const { dataDir, databaseUrl, temporalAddress } = servers;
   for (const site of ['a', 'b'] as const) {
     const made = await createRoles(databaseUrl[site], `site_${site}`);
     roles[site] = made;
@@ -47,6 +73,7 @@ async function prepare({ dataDir, databaseUrl, temporalAddress }: Servers): Prom
   };
   store('authority', authority);
   store('client', client);
+  const checked = await switchTlsOn(servers, authority);
   for (const text of keyLines(client.keyPem)) secrets.push({ name: 'the key for Temporal', text });
   const [host = '', port] = temporalAddress.split(':');
   front = await startTlsFront({
@@ -62,7 +89,7 @@ async function prepare({ dataDir, databaseUrl, temporalAddress }: Servers): Prom
     TEMPORAL_TLS_CLIENT_KEY_PATH: join(dataDir, 'client.key'),
   };
   return {
-    databaseUrl: { a: roles.a?.runtimeUrl ?? '', b: roles.b?.runtimeUrl ?? '' },
+    databaseUrl: { a: `${roles.a?.runtimeUrl}${checked}`, b: `${roles.b?.runtimeUrl}${checked}` },
     temporal: {},
     environment,
   };
@@ -78,12 +105,7 @@ afterAll(async () => {
   await front?.close();
 });
 
-async function asAdmin(site: 'a' | 'b', sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: sites.databaseUrl[site] });
-  await client.connect();
-  await client.query(sql);
-  await client.end();
-}
+const asAdmin = (site: 'a' | 'b', sql: string): Promise<object[]> => run(sites.databaseUrl[site], sql);
 
 const roleOf = (site: 'a' | 'b'): string => new URL(roles[site]?.runtimeUrl ?? '').username;
 
@@ -127,6 +149,8 @@ test('a whole run needs rows only, and gets by behind mutual TLS', async () => {
   await untilPublished(sites, 'nightly', second);
   expect(await invariantsOf(sites)).toEqual([]);
   expect(front.admitted).toBeGreaterThan(0);
+  const lines = 'select distinct ssl from pg_stat_activity join pg_stat_ssl using (pid)';
+  expect(await asAdmin('b', `${lines} where usename like 'worker_%'`)).toEqual([{ ssl: true }]);
 }, 300_000);
 
 test('no secret is in the arguments of a process, in a log, or in what Temporal keeps', async () => {
