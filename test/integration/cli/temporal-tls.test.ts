@@ -1,15 +1,22 @@
 /** Temporal behind mutual TLS, reached by Temporal's own client profile, as the command line and the worker do. */
 
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { NativeConnection, type NativeConnectionOptions } from '@temporalio/worker';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it, vi } from 'vitest';
+import { writeConfig } from '../../../src/config/write-config.ts';
 import { temporalTarget } from '../../../src/orchestration/temporal-connection.ts';
 import { createTemporalLink } from '../../../src/orchestration/temporal-link.ts';
 import { createAuthority, type KeyPair, sign } from '../../support/certificates.ts';
+import { useTestDatabase } from '../../support/database.ts';
+import { awaiting } from '../../support/e2e-faults.ts';
 import { startTlsFront, type TlsFront } from '../../support/tls-front.ts';
 
+const WORKER = fileURLToPath(new URL('../../../src/worker.ts', import.meta.url));
+const database = useTestDatabase();
 const folder = mkdtempSync(join(tmpdir(), 'offsite-tls-'));
 let front: TlsFront;
 let expiredFront: TlsFront;
@@ -140,6 +147,35 @@ describe('mutual TLS to Temporal', () => {
   it('tells of TLS on our side only', async () => {
     profile(inject('temporalAddress'), 'client');
     await fails(/speaks no TLS/);
+  });
+
+  it('is told by a worker that waits, as long as it has no certificate', async () => {
+    const configPath = join(folder, 'b.yaml');
+    await writeConfig(configPath, {
+      site: 'b',
+      node: 'b1',
+      dataDir: folder,
+      database: { url: database().url },
+      replica: { listen: '127.0.0.1:0' },
+    });
+    profile(`localhost:${front.port}`, null);
+    const refusedBefore = front.refused;
+    const worker = spawn(process.execPath, [WORKER, '--config', configPath], { env: process.env });
+    const ended = new Promise(resolve => worker.once('exit', resolve));
+    let said = '';
+    for (const stream of [worker.stdout, worker.stderr]) stream.on('data', text => (said += text));
+    try {
+      await awaiting(
+        'TemporalTlsFailed',
+        () => said.includes('TemporalTlsFailed') || worker.exitCode !== null,
+        60_000,
+      );
+    } finally {
+      worker.kill('SIGTERM');
+      await ended;
+    }
+    expect(said).toContain('may want a client certificate, and none is configured');
+    expect(front.refused).toBeGreaterThan(refusedBefore);
   });
 
   it('is not blamed for a server that is away', async () => {
