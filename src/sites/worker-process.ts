@@ -53,22 +53,45 @@ export async function startWorkerProcess(config: SiteConfig, signal: AbortSignal
   }
 }
 
+/** As {@link open}; nothing stays open when it fails or is told to stop while it waits. */
 async function serve(
   config: SiteConfig,
   log: Log,
   metrics: WorkerMetrics,
   signal: AbortSignal,
 ): Promise<WorkerProcess> {
+  const opened: (() => Promise<void>)[] = [];
+  try {
+    return await open(config, log, metrics, signal, opened);
+  } catch (error) {
+    for (const close of opened.reverse()) await close();
+    throw error;
+  }
+}
+
+/** @param opened what is to be closed, the last first, when this fails */
+async function open(
+  config: SiteConfig,
+  log: Log,
+  metrics: WorkerMetrics,
+  signal: AbortSignal,
+  opened: (() => Promise<void>)[],
+): Promise<WorkerProcess> {
   const identity = await loadIdentity(join(config.dataDir, 'identity'), `${config.site}.${config.node}`);
   const db = openDatabase({ url: config.database.url });
+  opened.push(() => db.destroy());
   await patiently('PostgreSQL', log, signal, () => migrate(db));
   const roles: Role[] = [];
+  const take = (role: Role): void => {
+    roles.push(role);
+    opened.push(() => role.close());
+  };
   const parts = { db, identity, log, metrics };
   if (config.source !== undefined) {
-    roles.push(await createSourceSite({ ...parts, config: { ...config, source: config.source } }));
+    take(await createSourceSite({ ...parts, config: { ...config, source: config.source } }));
   }
   if (config.replica !== undefined) {
-    roles.push(await createReplicaSite({ ...parts, config: { ...config, replica: config.replica } }));
+    take(await createReplicaSite({ ...parts, config: { ...config, replica: config.replica } }));
   }
   const target = temporalTarget(config.temporal);
   const connection = await patiently('Temporal', log, signal, async () => {
@@ -79,6 +102,7 @@ async function serve(
       throw (await tlsFault(target)) ?? error;
     }
   });
+  opened.push(() => connection.close());
   metrics.watchTemporal(() =>
     connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
       connection.workflowService.getSystemInfo({}),

@@ -13,8 +13,11 @@ import { mutate } from './mutations.ts';
 const MIB = 2 ** 20;
 /** A compressed cluster of 2 MiB may take 4 MiB of the file; nothing else is larger. */
 const MAX_BUFFER_BYTES = 4 * MIB + 512;
-/** An L1 table of 32 MiB is read twice in slices, and the tables of a small file a few times. */
-const MAX_CASE_BYTES = 160 * MIB;
+/**
+ * All buffers of a case one after the other, not at one time: an L1 table of 32 MiB is more than the cache keeps, so it
+ * is read in slices at the opening and again by each look over the disk (two maps and three reads at most).
+ */
+const MAX_CASE_BYTES = 256 * MIB;
 const MOST_READ_BYTES = 64 * 1024;
 const USUAL_READ_BYTES = 2 * 1024;
 const ZEROS = Buffer.alloc(MOST_READ_BYTES);
