@@ -98,7 +98,11 @@ export interface ReplicaCatalog {
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */
   filesToDrop(input: { scheduleUuid: string; request: DeleteRequest }): Promise<readonly NodeFile[]>;
-  finishDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
+  finishDelete(input: {
+    scheduleUuid: string;
+    request: DeleteRequest;
+    released?: boolean | undefined;
+  }): Promise<void>;
 }
 
 /** The running receiver of this node. */

@@ -19,6 +19,11 @@ export interface DeleteInput {
   readonly request: DeleteRequest;
 }
 
+/** The last step also knows whether the source has let go; workflows of version 0.1.0 did not say. */
+export interface FinishDeleteInput extends DeleteInput {
+  readonly released?: boolean | undefined;
+}
+
 export function createDeletionRows(db: Database) {
   return {
     /** Nothing of the schedule acts any more: tombstone, closed sessions, the running task stopped. Idempotent. */
@@ -28,7 +33,11 @@ export function createDeletionRows(db: Database) {
         if (schedule !== null && schedule.deleted_at === null) {
           await trx('remote_backup_schedules')
             .where({ uuid: scheduleUuid })
-            .update({ deleting: true, purge: schedule.purge || request.purge });
+            .update({
+              deleting: true,
+              purge: schedule.purge || request.purge,
+              forced: schedule.forced || (request.force ?? false),
+            });
           const running = await trx<TaskRow>('remote_backup_tasks')
             .where({ schedule_uuid: scheduleUuid })
             .whereNull('finished_at')
@@ -54,8 +63,11 @@ export function createDeletionRows(db: Database) {
         return dropUnpublished(trx, schedule.uuid);
       }),
 
-    /** After the files are gone: drops the rows, and frees the name and the (host, source). */
-    finishDelete: ({ scheduleUuid }: DeleteInput): Promise<void> =>
+    /**
+     * After the files are gone: drops the rows, and frees the name and the (host, source). Unless the source has
+     * let go, the row remembers that it still has to be told.
+     */
+    finishDelete: ({ scheduleUuid, request, released }: FinishDeleteInput): Promise<void> =>
       inTransaction(db, 'replica.commit.finishDelete', async trx => {
         const schedule = await lockSchedule(trx, scheduleUuid);
         if (schedule === null || schedule.deleted_at !== null) return;
@@ -69,7 +81,12 @@ export function createDeletionRows(db: Database) {
         await dropEmptySnapshots(trx, scheduleUuid);
         await trx('remote_backup_schedules')
           .where({ uuid: scheduleUuid })
-          .update({ deleted_at: trx.fn.now(), next_run_at: null, next_run_after: null });
+          .update({
+            deleted_at: trx.fn.now(),
+            next_run_at: null,
+            next_run_after: null,
+            release_pending: !(released ?? !request.force),
+          });
       }),
   };
 }

@@ -23,6 +23,7 @@ export interface ScheduleRow {
   readonly revision: number;
   readonly deleting: boolean;
   readonly purge: boolean;
+  readonly forced: boolean;
   readonly deleted_at: Date | null;
   readonly created_at: Date;
   readonly next_run_at: Date | null;

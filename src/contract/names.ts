@@ -39,6 +39,10 @@ export const diskWorkflowId = (taskUuid: string, plan: number, disk: string): st
 /** What is left of a schedule that was deleted by force: it ends when the source has released everything. */
 export const releaseWorkflowId = (scheduleUuid: string): string => `release/${scheduleUuid}`;
 
+/** What an operator reads of that workflow in a list. */
+export const releaseSummary = ({ name, sourceSite }: { name: string; sourceSite: string }): string =>
+  `${name}: what site ${sourceSite} still holds`;
+
 /** Catalog work at a source site. */
 export const sourceQueue = (site: string): string => `${site}.source`;
 /** Workflows and catalog work at a replica site. */

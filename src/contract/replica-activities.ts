@@ -125,7 +125,12 @@ export interface ReplicaActivities {
   /** Deleting, first half: the fence at B and the closed sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Deleting, second half: drops what was never published, with `purge` the published replicas too. */
-  finishDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<{ droppedFiles: number }>;
+  finishDelete(input: {
+    scheduleUuid: string;
+    request: DeleteRequest;
+    /** False while the source still holds something for the schedule. Absent in histories of version 0.1.0. */
+    released?: boolean;
+  }): Promise<{ droppedFiles: number }>;
   checkScheduleValid(input: { fence: Fence; taskUuid: string }): Promise<{
     valid: boolean;
     reason: string | null;

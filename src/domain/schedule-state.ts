@@ -7,6 +7,7 @@ import type {
   RecordedPause,
   ScheduleSettings,
   ScheduleState,
+  TaskOutcome,
   TaskSummary,
 } from '../contract/schedule.ts';
 import type { TaskResult } from '../contract/workflows.ts';
@@ -61,22 +62,36 @@ export function initialScheduleState(
   };
 }
 
-/** The state of a schedule whose workflow is gone, from B's row; registering reads the rest of the row. */
+/**
+ * The state of a schedule whose workflow is gone, from B's rows; registering reads the rest of its row. A task that
+ * was cut short, or found nothing yet, is followed by another as soon as the schedule may run.
+ */
 export function restoredScheduleState(row: {
   readonly settings: ScheduleSettings;
   readonly paused: boolean;
   readonly deleting: DeleteRequest | null;
   readonly newestPointAtMs: number | null;
+  readonly lastTask: {
+    readonly summary: TaskSummary;
+    readonly unpublishedTakenAtMs: number | null;
+  } | null;
 }): ScheduleState {
-  const { settings, paused, deleting, newestPointAtMs } = row;
-  // A row that is being deleted cannot be registered again, and need not be.
+  const { settings, paused, deleting, newestPointAtMs, lastTask } = row;
+  const isDone = lastTask === null || DONE.has(lastTask.summary.outcome);
   return {
     ...initialScheduleState(settings, { paused }),
+    // A row that is being deleted cannot be registered again, and need not be.
     registered: deleting !== null,
     deleting,
     newestPointAtMs,
+    lastTask: lastTask?.summary ?? null,
+    retryAtMs: isDone ? null : lastTask.summary.finishedAtMs,
+    behindSinceMs: lastTask?.unpublishedTakenAtMs ?? null,
   };
 }
+
+/** After these there is nothing to go on with. */
+const DONE: ReadonlySet<TaskOutcome | null> = new Set(['published', 'upToDate']);
 
 const NOT_PAUSED: RecordedPause = { paused: false, draining: false, releasing: false };
 

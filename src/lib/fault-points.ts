@@ -79,6 +79,8 @@ const REPLICA = {
   'replica.commit.noteRoot': 'the id of a folder of replicas',
   'replica.commit.finishGivingUp': 'the files of an unfinished target are gone',
   'replica.commit.noteSourceClock': "how far the source's clock is off",
+  'replica.commit.endLostTask': 'a task that Temporal lost is ended',
+  'replica.commit.noteReleased': 'the source of a deleted schedule has let go',
   'replica.commit.noteRemoved': 'a node has removed a file that was left to it',
 } as const;
 
@@ -182,6 +184,7 @@ const IDENTITY = {
 
 const TEMPORAL = {
   'temporal.start.schedule': "a schedule's workflow is started",
+  'temporal.start.release': 'what releases the locks of a deleted schedule is started',
   'temporal.signal.request': "an operator's request is sent to a schedule",
   'temporal.signal.snapshotAvailable': 'a waiting schedule is told of a snapshot',
   'temporal.registerSearchAttributes': 'search attributes are registered in a namespace',

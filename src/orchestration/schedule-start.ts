@@ -1,7 +1,13 @@
 /** How a schedule's workflow is started, whoever does it. */
 import type { Client, WorkflowStartOptions } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
-import { replicaQueue, scheduleWorkflowId, WORKFLOW_TYPES } from '../contract/names.ts';
+import {
+  releaseSummary,
+  releaseWorkflowId,
+  replicaQueue,
+  scheduleWorkflowId,
+  WORKFLOW_TYPES,
+} from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec, ScheduleState } from '../contract/schedule.ts';
 import { formatDuration } from '../lib/durations.ts';
 import { effect } from '../lib/fault-points.ts';
@@ -71,25 +77,50 @@ export interface ScheduleStarter {
   isRunning(spec: ScheduleSpec): Promise<boolean>;
   /** @throws {TemporalUnreachableError} {@link TemporalRefusedError} */
   start(spec: ScheduleSpec, state: ScheduleState): Promise<void>;
+  /** How the workflow stands that releases what the source holds for a deleted schedule; `gone` also when it failed. */
+  releaseState(spec: ScheduleSpec): Promise<'running' | 'done' | 'gone'>;
+  /** Starts it, or finds it running. */
+  startRelease(spec: ScheduleSpec): Promise<void>;
   close(): Promise<void>;
 }
 
 /** For a site that gives its rows their workflows back. */
 export function createScheduleStarter(settings: TemporalSettings): ScheduleStarter {
   const link = createTemporalLink(temporalTarget(settings));
+
+  /** @returns null when Temporal does not know the workflow */
+  async function statusOf(workflowId: string): Promise<string | null> {
+    try {
+      const { status } = await link.call(({ client }) => client.workflow.getHandle(workflowId).describe());
+      return status.name;
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return null;
+      throw error;
+    }
+  }
+
   return {
-    async isRunning({ replicaSite, name }) {
-      try {
-        const { status } = await link.call(({ client }) =>
-          client.workflow.getHandle(scheduleWorkflowId(replicaSite, name)).describe(),
-        );
-        return status.name === 'RUNNING';
-      } catch (error) {
-        if (error instanceof WorkflowNotFoundError) return false;
-        throw error;
-      }
-    },
+    isRunning: async ({ replicaSite, name }) =>
+      (await statusOf(scheduleWorkflowId(replicaSite, name))) === 'RUNNING',
     start: (spec, state) => link.call(({ client }) => startScheduleWorkflow(client, spec, state)),
+    async releaseState({ uuid }) {
+      const status = await statusOf(releaseWorkflowId(uuid));
+      if (status === 'COMPLETED') return 'done';
+      return status === 'RUNNING' ? 'running' : 'gone';
+    },
+    async startRelease(spec) {
+      await link.call(({ client }) =>
+        effect('temporal.start.release', () =>
+          client.workflow.start(WORKFLOW_TYPES.release, {
+            workflowId: releaseWorkflowId(spec.uuid),
+            taskQueue: replicaQueue(spec.replicaSite),
+            workflowIdConflictPolicy: 'USE_EXISTING',
+            args: [{ spec }],
+            staticSummary: releaseSummary(spec),
+          }),
+        ),
+      );
+    },
     close: () => link.close(),
   };
 }

@@ -7,7 +7,7 @@ import {
   ParentClosePolicy,
   startChild,
 } from '@temporalio/workflow';
-import { lockTypeOf, releaseWorkflowId, replicaQueue } from '../contract/names.ts';
+import { lockTypeOf, releaseSummary, releaseWorkflowId, replicaQueue } from '../contract/names.ts';
 import type { GivenUp } from '../contract/replica-activities.ts';
 import * as life from '../domain/schedule-state.ts';
 import { replicaCleanUp, sourceStops } from './activity-proxies.ts';
@@ -53,7 +53,7 @@ export async function deleteSchedule(schedule: Schedule): Promise<void> {
   if (!isRetired) await leaveRelease(schedule);
   schedule.change(life.deleteSettled);
   const cleanUp = replicaCleanUp(replicaSite, 'drop what was never published');
-  await cleanUp.finishDelete({ scheduleUuid, request: request() });
+  await cleanUp.finishDelete({ scheduleUuid, request: request(), released: isRetired });
   schedule.show({ running: null, isDeleted: true });
 }
 
@@ -64,7 +64,7 @@ async function leaveRelease({ spec }: Schedule): Promise<void> {
       workflowId: releaseWorkflowId(spec.uuid),
       taskQueue: replicaQueue(spec.replicaSite),
       parentClosePolicy: ParentClosePolicy.ABANDON,
-      staticSummary: `${spec.name}: what site ${spec.sourceSite} still holds`,
+      staticSummary: releaseSummary(spec),
       args: [{ spec }],
     });
   } catch (error) {

@@ -99,7 +99,13 @@ export const createSchedule = (
   host: string,
   ...options: string[]
 ): Promise<unknown> =>
-  sites.json('b', 'schedule', 'create', name, '--source', 'a', '--host', host, '--every', '1h', ...options);
+  sites.json(
+    'b',
+    'schedule',
+    'create',
+    name,
+    ...['--source', sites.siteName.a, '--host', host, '--every', '1h', ...options],
+  );
 
 export const showSchedule = (sites: TwoSites, name: string): Promise<ScheduleShow> =>
   sites.json<ScheduleShow>('b', 'schedule', 'show', name);

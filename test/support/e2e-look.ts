@@ -17,7 +17,8 @@ export const invariantsOf = (
     sourceDb: sites.databaseUrl.a,
     replicaDb: sites.databaseUrl.b,
     replicaRoots: [sites.replicaRoot],
-    temporal: { client: sites.client, replicaSite: 'b' },
+    replicaSite: sites.siteName.b,
+    temporal: { client: sites.client, replicaSite: sites.siteName.b },
     quiescent,
   });
 

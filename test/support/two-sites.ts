@@ -1,33 +1,14 @@
-/** Two whole sites as separate processes, with a TCP proxy on the data line between them. */
-import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Client, Connection } from '@temporalio/client';
-import { inject } from 'vitest';
-import { writeConfig } from '../../src/config/write-config.ts';
-import { chooseFreePorts } from '../../src/dev/ports.ts';
-import { postgresUrl } from '../../src/dev/postgres-server.ts';
-import { type Supervisor, startSupervisor } from '../../src/dev/supervisor.ts';
-import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts';
+/** A source and a replica: most end-to-end tests need no more. A pair of more sites looks the same to them. */
+import type { Client } from '@temporalio/client';
+import type { Supervisor } from '../../src/dev/supervisor.ts';
+import { type CliResult, type Sites, type SitesAccess, type SourceRule, startSites } from './sites.ts';
+import type { TcpProxy } from './tcp-proxy.ts';
 
-const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
+export { type CliResult, runCli, type SourceRule } from './sites.ts';
 
-export interface CliResult {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** What A's configuration lets out to B; what is left out allows all. */
-export interface SourceRule {
-  readonly hosts?: string[];
-  readonly endpoints?: string[];
-  readonly fingerprints?: string[];
-}
-
+/** `a` is the source of the pair and `b` its replica, whatever their names are. */
 export interface TwoSites {
+  readonly siteName: { readonly a: string; readonly b: string };
   readonly dataDir: string;
   /** Where the test puts its images; the only image root of site a. */
   readonly imageDir: string;
@@ -54,12 +35,8 @@ export interface TwoSites {
 }
 
 /** How the sites reach their servers, where it is not as superuser and in plain text. */
-export interface Access {
+export interface Access extends Omit<SitesAccess, 'databaseUrl'> {
   readonly databaseUrl: { readonly a: string; readonly b: string };
-  /** The configurations' `temporal` section. */
-  readonly temporal: { readonly address?: string };
-  /** Of the workers and of the command line. */
-  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** Where the servers are, as only the test reaches them. */
@@ -79,120 +56,47 @@ export interface TwoSitesOptions {
 
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
 export async function startTwoSites(options: TwoSitesOptions = {}): Promise<TwoSites> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
-  const imageDir = join(dataDir, 'images');
-  mkdirSync(imageDir);
-  const replicaRoot = options.replicaRoot ?? join(dataDir, 'replicas');
-  const [postgres = 0, grpc = 0, http = 0, receiver = 0, ui = 0] = await chooseFreePorts(5);
-  const uiPort = options.webUi === true ? ui : null;
-  const proxy = await startTcpProxy({ host: '127.0.0.1', port: receiver });
-  const supervisor = await startSupervisor({
-    dataDir,
-    removeDataDirAtEnd: true,
-    services: [
-      { kind: 'postgres', name: 'postgres', port: postgres, databases: ['site_a', 'site_b'] },
-      {
-        kind: 'temporal',
-        name: 'temporal',
-        cliPath: inject('temporalCliPath'),
-        grpcPort: grpc,
-        httpPort: http,
-        uiPort,
-        persistent: true,
-      },
+  const { replicaRoot, rule = {}, webUi = false, prepare } = options;
+  const sites = await startSites(
+    [
+      { name: 'a', replicaRoot: null, sourceOf: { b: rule } },
+      { name: 'b', ...(replicaRoot === undefined ? {} : { replicaRoot }) },
     ],
-  });
-  const databaseUrl = {
-    a: postgresUrl(dataDir, postgres, 'site_a'),
-    b: postgresUrl(dataDir, postgres, 'site_b'),
-  };
-  const address = `127.0.0.1:${grpc}`;
-  const access = (await options.prepare?.({ dataDir, databaseUrl, temporalAddress: address })) ?? {
-    databaseUrl,
-    temporal: { address },
-    environment: {},
-  };
-  const configPath = { a: join(dataDir, 'site-a.yaml'), b: join(dataDir, 'site-b.yaml') };
-  const common = (site: 'a' | 'b') => ({
-    site,
-    node: `${site}1`,
-    dataDir: join(dataDir, `site-${site}`),
-    database: { url: access.databaseUrl[site] },
-    temporal: access.temporal,
-  });
-  const writeSourceConfig = ({ hosts = ['*'], ...rest }: SourceRule) =>
-    writeConfig(configPath.a, {
-      ...common('a'),
-      source: {
-        imageRoots: [imageDir],
-        replicaSites: [{ site: 'b', hosts, endpoints: [`127.0.0.1:${proxy.port}`], ...rest }],
-      },
-    });
-  await writeSourceConfig(options.rule ?? {});
-  await writeConfig(configPath.b, {
-    ...common('b'),
-    replica: {
-      listen: `127.0.0.1:${receiver}`,
-      advertise: `127.0.0.1:${proxy.port}`,
-      directory: replicaRoot,
+    {
+      webUi,
+      ...(prepare === undefined
+        ? {}
+        : {
+            prepare: async ({ databaseUrl: { a = '', b = '' }, ...servers }) => {
+              const access = await prepare({ ...servers, databaseUrl: { a, b } });
+              return { ...access, databaseUrl: { ...access.databaseUrl } };
+            },
+          }),
     },
-  });
-  await supervisor.start(
-    (['a', 'b'] as const).map(site => ({
-      kind: 'process' as const,
-      name: `worker-${site}`,
-      command: process.execPath,
-      args: [join(SOURCES, 'worker.ts'), '--config', configPath[site]],
-      env: access.environment,
-    })),
   );
-  const connection = await Connection.connect({ address });
-  const cli = (site: 'a' | 'b', ...args: string[]) =>
-    runCli(['--config', configPath[site], ...args], access.environment);
-  return {
-    dataDir,
-    imageDir,
-    replicaRoot,
-    databaseUrl,
-    configPath,
-    client: new Client({ connection }),
-    webUiUrl: uiPort === null ? null : `http://127.0.0.1:${uiPort}`,
-    proxy,
-    receiverPort: receiver,
-    supervisor,
-    cli,
-    async json(site, ...args) {
-      const result = await cli(site, ...args, '--json');
-      if (result.exitCode !== 0) throw new Error(`offsite ${args.join(' ')}: ${result.stderr}`);
-      return JSON.parse(result.stdout);
-    },
-    async allow(rule) {
-      await writeSourceConfig(rule);
-      await supervisor.restart('worker-a');
-    },
-    logOf: service => readFileSync(join(dataDir, 'logs', `${service}.log`), 'utf8'),
-    async close() {
-      await connection.close();
-      await supervisor.stop();
-      await proxy.close();
-    },
-  };
+  return pairOf(sites, 'a', 'b');
 }
 
-/** Runs `offsite ARGS` from the sources. */
-export function runCli(
-  args: readonly string[],
-  environment: Readonly<Record<string, string>> = {},
-): Promise<CliResult> {
-  return new Promise(resolve => {
-    execFile(
-      process.execPath,
-      [join(SOURCES, 'starter.ts'), ...args],
-      { timeout: 60_000, env: { ...process.env, ...environment } },
-      (error, stdout, stderr) => {
-        const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-        resolve({ exitCode, stdout, stderr });
-      },
-    );
-  });
+/** Two of the sites, as all helpers of end-to-end tests take them. Closing it closes all. */
+export function pairOf(sites: Sites, source: string, replica: string): TwoSites {
+  const [a, b] = [sites.of(source), sites.of(replica)];
+  if (b.proxy === null) throw new Error(`site ${replica} receives nothing`);
+  return {
+    siteName: { a: source, b: replica },
+    dataDir: sites.dataDir,
+    imageDir: a.imageDir,
+    replicaRoot: b.replicaRoot,
+    databaseUrl: { a: a.databaseUrl, b: b.databaseUrl },
+    configPath: { a: a.configPath, b: b.configPath },
+    client: sites.client,
+    webUiUrl: sites.webUiUrl,
+    proxy: b.proxy,
+    receiverPort: b.receiverPort,
+    supervisor: sites.supervisor,
+    cli: (site, ...args) => (site === 'a' ? a : b).cli(...args),
+    json: (site, ...args) => (site === 'a' ? a : b).json(...args),
+    allow: rule => a.allow(replica, rule),
+    logOf: service => sites.logOf(service),
+    close: () => sites.close(),
+  };
 }

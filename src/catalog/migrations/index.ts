@@ -10,6 +10,7 @@ import { sql as scheduleWords } from './0005-schedule-words.ts';
 import { sql as verify } from './0006-verify.ts';
 import { sql as spaceAndClocks } from './0007-space-and-clocks.ts';
 import { sql as comparisons } from './0008-comparisons.ts';
+import { sql as lostWorkflows } from './0009-lost-workflows.ts';
 import { sql as pins } from './0010-pins.ts';
 
 export interface CatalogMigration {
@@ -26,5 +27,6 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0006-verify', sql: verify },
   { name: '0007-space-and-clocks', sql: spaceAndClocks },
   { name: '0008-comparisons', sql: comparisons },
+  { name: '0009-lost-workflows', sql: lostWorkflows },
   { name: '0010-pins', sql: pins },
 ];

@@ -118,6 +118,7 @@ const readFences = async (query: Query): Promise<FenceRow[]> =>
     generation: Number(row.generation),
     plan: Number(row.plan),
     isTombstone: row.tombstoned_at !== null,
+    replicaSite: row.replica_site as string | null,
   }));
 
 const toStorage = (row: Row): StorageRow => ({
@@ -132,6 +133,7 @@ const toSchedule = (row: Row): ScheduleRow => ({
   name: String(row.name),
   host: String(row.host),
   state: row.deleted_at !== null ? 'deleted' : row.deleting === true ? 'deleting' : 'live',
+  isReleasePending: row.release_pending === true,
   lastGeneration: Number(row.last_generation),
   cursor: toPlace(row.cursor as Cursor | null),
 });

@@ -15,6 +15,8 @@ export interface InvariantInput {
   /** Connection strings of the two catalogs. */
   readonly sourceDb: string;
   readonly replicaDb: string;
+  /** The replica's name: other replica sites of the source have locks of their own. Left out where there is none. */
+  readonly replicaSite?: string;
   /** The folders that hold replica files and nothing else. */
   readonly replicaRoots: readonly string[];
   /** Null leaves Temporal out, for states that were made without it. */
@@ -30,7 +32,7 @@ export async function checkInvariants(input: InvariantInput): Promise<Violation[
   const { sourceDb, replicaDb, quiescent } = input;
   const catalogs = await loadCatalogs(sourceDb, replicaDb);
   const reload = (): Promise<ReplicaRows> => loadReplica(replicaDb);
-  const found = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent)];
+  const found = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent, input.replicaSite)];
   const hosts = input.hosts ?? null;
   found.push(...(await collect(checkPoints(ofHosts(catalogs, hosts)))));
   found.push(...(await collect(checkFiles(catalogs.replica, input.replicaRoots, reload))));

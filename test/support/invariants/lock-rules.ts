@@ -11,16 +11,31 @@ import {
 } from './site-rows.ts';
 import type { Violation } from './violation.ts';
 
-/** @param quiescent no task runs: then the locks are exactly prev and current */
-export function* checkLocks(catalogs: Catalogs, quiescent: boolean): Generator<Violation, undefined> {
+/**
+ * @param quiescent no task runs: then the locks are exactly prev and current
+ * @param replicaSite undefined when no other site replicates from this source
+ */
+export function* checkLocks(
+  catalogs: Catalogs,
+  quiescent: boolean,
+  replicaSite?: string,
+): Generator<Violation, undefined> {
   const { source, replica } = catalogs;
   for (const schedule of replica.schedules) {
     if (schedule.state === 'live') yield* checkLiveSchedule(schedule, catalogs, quiescent);
-    if (schedule.state === 'deleted') yield* checkDeletedSchedule(schedule, catalogs);
+    // What a source still has to be told is the business of the workflow that tells it.
+    if (schedule.state === 'deleted' && !schedule.isReleasePending) {
+      yield* checkDeletedSchedule(schedule, catalogs);
+    }
   }
   const known = new Set(replica.schedules.map(row => lockTypeOf(row.uuid)));
+  const others = new Set(
+    source.fences
+      .filter(fence => replicaSite !== undefined && fence.replicaSite !== replicaSite)
+      .map(fence => lockTypeOf(fence.scheduleUuid)),
+  );
   for (const lock of source.locks) {
-    if (!known.has(lock.lockType)) {
+    if (!known.has(lock.lockType) && !others.has(lock.lockType)) {
       const text = `${lock.lockType} locks ${lock.hostSnapshot}, but B has no such schedule`;
       yield { rule: 3, code: 'lockWithoutSchedule', text };
     }

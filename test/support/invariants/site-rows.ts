@@ -39,6 +39,8 @@ export interface FenceRow {
   readonly generation: number;
   readonly plan: number;
   readonly isTombstone: boolean;
+  /** At the source: whose schedule it is, null before it has asked. */
+  readonly replicaSite: string | null;
 }
 
 /** The newest answer that A gave a task. */
@@ -59,6 +61,8 @@ export interface ScheduleRow {
   readonly name: string;
   readonly host: string;
   readonly state: 'live' | 'deleting' | 'deleted';
+  /** Deleted, and the source has not confirmed yet that it holds nothing for it. */
+  readonly isReleasePending: boolean;
   readonly lastGeneration: number;
   readonly cursor: LockPlace | null;
 }

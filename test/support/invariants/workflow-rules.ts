@@ -45,6 +45,13 @@ export async function* checkWorkflows(
       text: `task ${taskUuid} is unfinished and no workflow runs it`,
     };
   }
+  for (const uuid of owedReleases(replica)) {
+    // Done, it is still known to Temporal until B has noted so.
+    if (await isKnown(client, releaseWorkflowId(uuid))) continue;
+    if (!owedReleases(await input.reload()).has(uuid)) continue;
+    const text = `site A still has to be told of deleted schedule ${uuid}, and no workflow does`;
+    yield { rule: 3, code: 'releaseLost', text };
+  }
   if (!quiescent) return;
   yield* checkStrangers(client, replicaSite, replica);
 }
@@ -79,12 +86,21 @@ const namesOfLive = ({ schedules }: ReplicaRows): Set<string> =>
 const unfinishedTasks = ({ tasks }: ReplicaRows): Set<string> =>
   new Set(tasks.filter(task => task.outcome === null).map(task => task.taskUuid));
 
-async function isRunning(client: Client, workflowId: string): Promise<boolean> {
+const owedReleases = ({ schedules }: ReplicaRows): Set<string> =>
+  new Set(schedules.filter(row => row.isReleasePending).map(row => row.uuid));
+
+const isRunning = async (client: Client, workflowId: string): Promise<boolean> =>
+  (await statusOf(client, workflowId)) === 'RUNNING';
+
+const isKnown = async (client: Client, workflowId: string): Promise<boolean> =>
+  ['RUNNING', 'COMPLETED'].includes((await statusOf(client, workflowId)) ?? '');
+
+async function statusOf(client: Client, workflowId: string): Promise<string | null> {
   try {
     const { status } = await client.workflow.getHandle(workflowId).describe();
-    return status.name === 'RUNNING';
+    return status.name;
   } catch (error) {
-    if (error instanceof WorkflowNotFoundError) return false;
+    if (error instanceof WorkflowNotFoundError) return null;
     throw error;
   }
 }

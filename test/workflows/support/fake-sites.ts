@@ -90,6 +90,13 @@ const workflowsPath = fileURLToPath(new URL('../../../src/workflows/index.ts', i
 export const failure = (code: string, message = code): ApplicationFailure =>
   ApplicationFailure.create({ type: code, message, nonRetryable: true });
 
+export interface FakeSitesOptions {
+  /** Of the Temporal server; that of the test run by default. */
+  readonly address?: string;
+  /** What the activities take for now: a server that skips time has a clock of its own. */
+  readonly nowMs?: () => number;
+}
+
 /** One schedule's world: names of its own, so many fit on one server. */
 export class FakeSites {
   spec: ScheduleSpec;
@@ -109,7 +116,12 @@ export class FakeSites {
   #client: Client | null = null;
   readonly #closers: (() => Promise<unknown>)[] = [];
 
-  constructor() {
+  readonly #address: string;
+  readonly #nowMs: () => number;
+
+  constructor({ address, nowMs = Date.now }: FakeSitesOptions = {}) {
+    this.#address = address ?? inject('temporalAddress');
+    this.#nowMs = nowMs;
     const id = randomUUID().slice(0, 8);
     this.spec = {
       contractVersion: CONTRACT_VERSION,
@@ -143,7 +155,7 @@ export class FakeSites {
 
   /** Starts all workers, or those named. */
   async start(roles: readonly Role[] = ROLES): Promise<void> {
-    const address = inject('temporalAddress');
+    const address = this.#address;
     const connection = await NativeConnection.connect({ address });
     bundle ??= bundleWorkflowCode({ workflowsPath, logger });
     const workflowBundle = await bundle;
@@ -323,9 +335,10 @@ export class FakeSites {
           nextRunAtMs: null,
         };
       },
-      planNextRun: async ({ settings, afterMs }) => nextRun(settings, afterMs, Date.now()),
+      planNextRun: async ({ settings, afterMs, lastRun }) =>
+        nextRun(settings, afterMs, this.#nowMs(), lastRun),
       findBlackout: async ({ settings }) =>
-        blackoutHours(settings.notBetween ?? [], settings.timeZone).at(Date.now()),
+        blackoutHours(settings.notBetween ?? [], settings.timeZone).at(this.#nowMs()),
       recordPaused: async ({ paused }) => {
         this.rowPaused = paused;
       },
@@ -348,7 +361,7 @@ export class FakeSites {
           generation: this.#generation,
           plan: 1,
           lockType: lockTypeOf(this.spec.uuid),
-          startedAtMs: Date.now(),
+          startedAtMs: this.#nowMs(),
           prev: this.published,
           unfinished: this.unfinished,
           replicaHoldsHost: false,
@@ -459,8 +472,8 @@ export class FakeSites {
       outcome,
       reason,
       warnings: [],
-      startedAtMs: Date.now(),
-      finishedAtMs: Date.now(),
+      startedAtMs: this.#nowMs(),
+      finishedAtMs: this.#nowMs(),
       hostSnapshot,
       disks: [],
     };
