@@ -2,7 +2,9 @@
 import { UUID } from '../contract/names.ts';
 import type { ScheduleSettings, TaskSummary } from '../contract/schedule.ts';
 import type { Cursor } from '../contract/sync.ts';
-import { type Database, guarded, inReadTransaction } from './database.ts';
+import type { LayerDamage } from '../domain/sealed-file.ts';
+import { type Database, guarded, inReadTransaction, type Transaction } from './database.ts';
+import { type DamageColumns, toDamage } from './replica-health.ts';
 import { readSummary, type ScheduleRow, type TaskRow } from './replica-rows.ts';
 import { TAKEN_AT_HERE } from './source-clock.ts';
 
@@ -12,6 +14,9 @@ export interface PointLayer {
   readonly layoutDigest: string | null;
   readonly contentDigest: string | null;
   readonly totalBytes: number | null;
+  readonly damage: LayerDamage | null;
+  /** When the whole file was read and compared last. */
+  readonly verifiedAtMs: number | null;
 }
 
 export interface PointDisk {
@@ -58,6 +63,8 @@ export interface ListedSchedule extends ReplicaSchedule {
   readonly newestPointAtMs: number | null;
   /** By one clock: how long ago that is. */
   readonly newestPointAgeMs: number | null;
+  /** Recovery points of its host that need a file which is damaged or in doubt. */
+  readonly damage: { readonly points: number; readonly newest: boolean };
   /** The newest task that has ended. */
   readonly lastTask: TaskSummary | null;
 }
@@ -103,6 +110,7 @@ export function createReplicaInventory(db: Database) {
             newestPointAtMs: row.taken_at?.getTime() ?? null,
             newestPointAgeMs:
               row.taken_at === null ? null : Math.max(0, row.now.getTime() - row.taken_at.getTime()),
+            damage: await damageOf(trx, row),
             lastTask: task === undefined ? null : await readSummary(trx, task as TaskRow),
           });
         }
@@ -131,7 +139,8 @@ export function createReplicaInventory(db: Database) {
   });
 }
 
-interface LayerRow {
+interface LayerRow extends DamageColumns {
+  readonly verified_at: Date | null;
   readonly host: string;
   readonly point: string;
   readonly sequence: number;
@@ -151,6 +160,30 @@ interface LayerRow {
 /** Deeper chains do not occur; this bounds the query should a row ever name itself. */
 const MAX_DEPTH = 256;
 
+/** How many points of the schedule's host are damaged, and whether its newest is. */
+async function damageOf(trx: Transaction, row: ScheduleRow): Promise<ListedSchedule['damage']> {
+  const { rows } = await trx.raw<{ rows: { points: number; newest: boolean | null }[] }>(
+    `with recursive broken (id, depth) as (
+       select st.id, 1 from snapshot_storages st
+       join disk_snapshots ds on ds.id = st.disk_snapshot_id
+       join disks d on d.id = ds.disk_id
+       join hosts h on h.id = d.host_id
+       where st.damage is not null and h.ident = ?
+       union
+       select st.id, broken.depth + 1
+       from snapshot_storages st join broken on st.base_storage_id = broken.id
+       where broken.depth < ${MAX_DEPTH}
+     )
+     select count(distinct hs.id)::integer as points, bool_or(hs.id = ?) as newest
+     from host_snapshots hs
+     join disk_snapshots ds on ds.host_snapshot_id = hs.id
+     join broken on broken.id = ds.storage_id
+     where hs.state = 'complete'`,
+    [row.host, row.cursor_snapshot_id],
+  );
+  return { points: rows[0]?.points ?? 0, newest: rows[0]?.newest ?? false };
+}
+
 async function readPoints(
   db: Database,
   filter: { host?: string; uuid?: string },
@@ -158,7 +191,8 @@ async function readPoints(
   const { rows } = await db.raw<{ rows: LayerRow[] }>(
     `with recursive layers as (
        select ds.id as disk_snapshot_id, 1 as depth, st.id, st.base_storage_id, st.node, st.path,
-              st.layout_digest, st.content_digest, st.total_bytes
+              st.layout_digest, st.content_digest, st.total_bytes, st.damage, st.damage_kind, st.damage_found_at,
+              st.verified_at
        from host_snapshots hs
        join hosts h on h.id = hs.host_id
        join disk_snapshots ds on ds.host_snapshot_id = hs.id
@@ -167,13 +201,14 @@ async function readPoints(
          and h.ident = coalesce(?::text, h.ident) and hs.uuid = coalesce(?::uuid, hs.uuid)
        union all
        select l.disk_snapshot_id, l.depth + 1, st.id, st.base_storage_id, st.node, st.path,
-              st.layout_digest, st.content_digest, st.total_bytes
+              st.layout_digest, st.content_digest, st.total_bytes, st.damage, st.damage_kind, st.damage_found_at,
+              st.verified_at
        from layers l join snapshot_storages st on st.id = l.base_storage_id
        where l.depth < ${MAX_DEPTH}
      )
      select h.ident as host, hs.uuid as point, hs.sequence, hs.origin_site, hs.kind, hs.taken_at,
             hs.published_at, d.ident as disk, l.node, ds.virtual_size_bytes, l.path, l.layout_digest,
-            l.content_digest, l.total_bytes
+            l.content_digest, l.total_bytes, l.damage, l.damage_kind, l.damage_found_at, l.verified_at
      from layers l
      join disk_snapshots ds on ds.id = l.disk_snapshot_id
      join disks d on d.id = ds.disk_id
@@ -212,6 +247,8 @@ function toDisk(rows: readonly LayerRow[]): PointDisk {
       layoutDigest: row.layout_digest,
       contentDigest: row.content_digest,
       totalBytes: row.total_bytes,
+      damage: toDamage(row),
+      verifiedAtMs: row.verified_at?.getTime() ?? null,
     })),
   };
 }

@@ -108,6 +108,15 @@ export interface SourceInventory {
   close(): Promise<void>;
 }
 
+/** What speaks against a replica's file. */
+export interface ListedDamage {
+  readonly path: string;
+  /** `doubt`: its marks changed, its content was not read; `content`: bytes are not those that were sealed. */
+  readonly kind: 'doubt' | 'content';
+  readonly reason: string;
+  readonly foundAt: string;
+}
+
 /** A published recovery point at a replica site. */
 export interface ListedPoint {
   readonly host: string;
@@ -116,7 +125,13 @@ export interface ListedPoint {
   readonly sequence: number;
   readonly takenAt: string;
   readonly publishedAt: string;
-  readonly disks: readonly ListedDisk[];
+  /** A file that one of its disks needs is damaged or in doubt. */
+  readonly damaged: boolean;
+  readonly disks: readonly (ListedDisk & {
+    readonly damage: ListedDamage | null;
+    /** When the last of its files was read whole and compared, of each the newest time; null when one never was. */
+    readonly verifiedAt: string | null;
+  })[];
 }
 
 export interface RecoverRequest {
@@ -181,6 +196,8 @@ export interface RecordedSchedule {
   readonly newestPointAt: string | null;
   /** By the catalog's own clock; null before the first. */
   readonly newestPointAgeMs: number | null;
+  /** Recovery points of its host that need a file which is damaged or in doubt. */
+  readonly damage: { readonly points: number; readonly newest: boolean };
   /** The newest that has ended. */
   readonly lastTask: ListedTask | null;
 }
@@ -272,6 +289,52 @@ export interface ReplicaFileService {
   close(): Promise<void>;
 }
 
+/** What `replica verify` found on this node. */
+export interface VerifiedReplicas {
+  readonly node: string;
+  readonly layers: number;
+  readonly checkedBytes: number;
+  readonly damaged: readonly {
+    readonly host: string;
+    readonly disk: string;
+    readonly path: string;
+    readonly reason: string;
+    /** The recovery points that need the file. */
+    readonly points: readonly { readonly point: string; readonly sequence: number }[];
+  }[];
+  /** Files that were in doubt or damaged before, and are proven now. */
+  readonly proven: readonly string[];
+  /** Those whose newest recovery point is damaged: their next task sends it again. */
+  readonly schedules: readonly {
+    readonly name: string;
+    readonly host: string;
+    readonly paused: boolean;
+    readonly state: 'live' | 'deleting' | 'deleted';
+  }[];
+}
+
+export interface VerifyRequest {
+  /** Null for all hosts. */
+  readonly host: string | null;
+  readonly rateBytesPerSecond: number | null;
+  /** Ends it; what was read until then counts. */
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: {
+    readonly path: string;
+    readonly layer: number;
+    readonly layers: number;
+    readonly checkedBytes: number;
+    readonly totalBytes: number;
+  }) => void;
+}
+
+/** Reads the replicas of this node whole. Needs neither A nor Temporal. */
+export interface ReplicaVerifier {
+  /** @throws when the replica folder is not there, or a file may not be read */
+  verify(request: VerifyRequest): Promise<VerifiedReplicas>;
+  close(): Promise<void>;
+}
+
 /** A worker that polls. */
 export interface RunningWorker {
   /** What it serves, for the first lines an operator sees, such as its task queues and its receiver. */
@@ -293,6 +356,7 @@ export interface SiteServices {
   openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
   openSourceSpaceService(config: SiteConfig): Promise<SourceSpaceService>;
   openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
+  openReplicaVerifier(config: SiteConfig): Promise<ReplicaVerifier>;
   openReplicaFileService(config: SiteConfig): Promise<ReplicaFileService>;
   /**
    * Starts this node's worker; resolves when it polls, and waits for PostgreSQL and Temporal as long as they need.

@@ -43,7 +43,7 @@ Examples:
   addStatusCommand(program, io, exit);
   addScheduleCommands(program, io);
   addSourceCommands(program, io);
-  addReplicaCommands(program, io);
+  addReplicaCommands(program, io, exit);
   addSiteCommands(program, io);
   addDevCommand(program, io, exit);
   addCompletionCommand(program, io);

@@ -73,6 +73,11 @@ export interface ScheduleJson {
   readonly retries: readonly RetryJson[];
   /** What nobody works on, and why, such as `sending vda: waits for a slot on node n1 of site a`. */
   readonly waits: readonly string[];
+  /**
+   * Recovery points of its host that need a file which is damaged or in doubt, by the catalog of the replica site; null
+   * where the command does not run there, or the catalog does not answer.
+   */
+  readonly damage: { readonly points: number; readonly newest: boolean } | null;
   /** Why the schedule could not be asked; null when it answered. */
   readonly unreachable: string | null;
 }
@@ -101,6 +106,7 @@ export function scheduleJson(
     waits: pending.flatMap(({ activity, disk, waits }) =>
       waits === null ? [] : [`${activityWords(activity, disk)}: ${waits}`],
     ),
+    damage: null,
     unreachable: view.reachable ? null : view.reason,
   };
 }

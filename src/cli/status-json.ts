@@ -5,6 +5,7 @@ import type { LeftRelease, ScheduleProgress, ScheduleView } from '../orchestrati
 import type { RecordedSchedule } from './ports.ts';
 import { retryText } from './render/schedule.ts';
 import { renderSpan } from './render/times.ts';
+import { damageWords } from './render/words.ts';
 import { type ScheduleJson, scheduleJson } from './schedule-json.ts';
 
 /** A schedule as its workflow tells it. `view` null: Temporal answers, but has no workflow of it. */
@@ -44,6 +45,8 @@ export interface ScheduleStatusJson {
   readonly lastFinishedAt: string | null;
   /** What is wrong, in words; empty when all is well. */
   readonly problems: readonly string[];
+  /** What nobody can mend any more, such as older recovery points that are damaged; it does not count as wrong. */
+  readonly warnings: readonly string[];
 }
 
 export interface SiteStatusJson {
@@ -97,7 +100,8 @@ function scheduleStatus(
     sourceSite: told?.sourceSite ?? row?.sourceSite ?? null,
     ...(told === null || told.unreachable !== null ? recordedState(row) : toldState(told, row)),
     ...lastTaskOf(view, row),
-    problems: asked === null ? [] : problemsOf(told),
+    problems: [...(asked === null ? [] : problemsOf(told)), ...damageOf(row).problems],
+    warnings: damageOf(row).warnings,
   };
 }
 
@@ -156,6 +160,12 @@ function problemsOf(told: ScheduleJson | null): string[] {
 }
 
 const ageOf = (row: RecordedSchedule | null): number | null => row?.newestPointAgeMs ?? null;
+/** Damage of the newest point is mended by the next task; that of older ones stays. */
+function damageOf(row: RecordedSchedule | null): Pick<ScheduleStatusJson, 'problems' | 'warnings'> {
+  if (row === null || row.damage.points === 0) return { problems: [], warnings: [] };
+  const text = damageWords(row.host, row.damage);
+  return row.damage.newest ? { problems: [text], warnings: [] } : { problems: [], warnings: [text] };
+}
 
 const order = (left: string | null, right: string | null): number =>
   (left ?? '') < (right ?? '') ? -1 : Number(left !== right);

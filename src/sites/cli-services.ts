@@ -5,6 +5,7 @@ import { startWorkerProcess, type WorkerProcess } from './worker-process.ts';
 
 export { openReplicaFileService } from './replica-file-service.ts';
 export { openReplicaInventory } from './replica-inventory.ts';
+export { openReplicaVerifier } from './replica-verification.ts';
 export { setup } from './setup.ts';
 export { openSourceInventory } from './source-inventory.ts';
 export { openSourceSpaceService } from './source-space-service.ts';

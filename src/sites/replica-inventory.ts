@@ -5,6 +5,7 @@ import {
   createReplicaInventory,
   type ListedSchedule,
   type PointDisk,
+  type PointLayer,
   type RecoveryPoint,
 } from '../catalog/replica-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
@@ -105,8 +106,29 @@ const toListed = ({ host, point, sequence, takenAtMs, publishedAtMs, disks }: Re
   sequence,
   takenAt: new Date(takenAtMs).toISOString(),
   publishedAt: new Date(publishedAtMs).toISOString(),
-  disks: disks.map(({ disk, path, virtualSizeBytes }) => ({ disk, path, virtualSizeBytes })),
+  damaged: disks.some(({ layers }) => layers.some(({ damage }) => damage !== null)),
+  disks: disks.map(({ disk, path, virtualSizeBytes, layers }) => ({
+    ...{ disk, path, virtualSizeBytes },
+    damage: damageOf(layers),
+    verifiedAt: verifiedAtOf(layers),
+  })),
 });
+
+/** Of the layer nearest to the top that has any. */
+function damageOf(layers: readonly PointLayer[]) {
+  for (const { path, damage } of layers) {
+    if (damage === null) continue;
+    const { kind, reason, foundAtMs } = damage;
+    return { path, kind, reason, foundAt: new Date(foundAtMs).toISOString() };
+  }
+  return null;
+}
+
+/** Since when all of it has been verified at least once: of its layers the one that was verified longest ago. */
+function verifiedAtOf(layers: readonly PointLayer[]): string | null {
+  const times = layers.map(({ verifiedAtMs }) => verifiedAtMs);
+  return times.includes(null) ? null : iso(Math.min(...times.map(Number)));
+}
 
 const toListedSchedule = (schedule: ListedSchedule) => ({
   name: schedule.name,
@@ -119,6 +141,7 @@ const toListedSchedule = (schedule: ListedSchedule) => ({
   nextRunAt: iso(schedule.nextRunAtMs),
   newestPointAt: iso(schedule.newestPointAtMs),
   newestPointAgeMs: schedule.newestPointAgeMs,
+  damage: schedule.damage,
   lastTask: schedule.lastTask === null ? null : toListedTask(schedule.lastTask),
 });
 

@@ -53,7 +53,7 @@ async function verify(
     const path = join(dir, `${site}-${disk}.qcow2`);
     await qemuImg('create', '-f', 'qcow2', path, '1M');
     await qemuIo(path, ['write -P 0x77 0 1M']);
-    return { disk, path, virtualSizeBytes: MIB };
+    return { disk, path, virtualSizeBytes: MIB, damage: null, verifiedAt: null };
   };
   const source = await Promise.all(given.source.map(disk => image('a', disk)));
   const replica = await Promise.all(given.replica.map(disk => image('b', disk)));
@@ -65,7 +65,7 @@ async function verify(
     { host: 'web1', snapshot: given.snapshot ?? 's1' },
     {
       source: { listSnapshots: async () => [{ ...common, snapshot: 's1', kind: 'qcow2', disks: source }] },
-      replica: { listPoints: async () => [{ ...common, point: 's1', disks: replica }] },
+      replica: { listPoints: async () => [{ ...common, point: 's1', damaged: false, disks: replica }] },
     },
     { sites: sitesUnder(dir), signal: new AbortController().signal },
     {

@@ -7,6 +7,7 @@ import type { ReplicaInventory } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
 import { loadSiteServices, using } from '../services.ts';
 import { addReplicaFileCommands } from './replica-files.ts';
+import { addReplicaVerify } from './replica-verify.ts';
 
 interface RecoverOptions {
   readonly point?: string;
@@ -15,7 +16,7 @@ interface RecoverOptions {
 }
 
 /** `offsite replica …`: what a site can boot from. Needs neither the source nor Temporal. */
-export function addReplicaCommands(program: Command, io: CliIo): void {
+export function addReplicaCommands(program: Command, io: CliIo, exit: (code: number) => void): void {
   const replica = program.command('replica').description("look at and use a replica site's recovery points");
 
   replica
@@ -36,13 +37,15 @@ export function addReplicaCommands(program: Command, io: CliIo): void {
             { title: 'published at' },
             { title: 'disk' },
             { title: 'size', align: 'right' },
+            { title: 'state' },
             { title: 'path' },
           ],
           all.flatMap(({ host, sequence, point, takenAt, publishedAt, disks }) =>
-            disks.map(({ disk, virtualSizeBytes, path }, index) => [
+            disks.map(({ disk, virtualSizeBytes, damage, path }, index) => [
               ...(index === 0 ? [host, String(sequence), point, takenAt, publishedAt] : ['', '', '', '', '']),
               disk,
               formatSize(virtualSizeBytes),
+              damage === null ? 'whole' : damage.kind === 'doubt' ? 'IN DOUBT' : 'DAMAGED',
               path,
             ]),
           ),
@@ -52,6 +55,7 @@ export function addReplicaCommands(program: Command, io: CliIo): void {
     });
 
   addReplicaFileCommands(replica, io);
+  addReplicaVerify(replica, io, exit);
 
   replica
     .command('recover')

@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
+import type { SiteConfig } from '../../config/site-config.ts';
+import { OffsiteError } from '../../domain/errors.ts';
 import type { Orchestrator, ScheduleRef } from '../../orchestration/orchestrator.ts';
 import { identArgument } from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
 import { contextOf } from '../command-context.ts';
 import { renderSchedule, renderScheduleTable } from '../render/schedule.ts';
 import { type ScheduleJson, scheduleJson } from '../schedule-json.ts';
-import { openOrchestrator, using } from '../services.ts';
+import { loadSiteServices, openOrchestrator, using } from '../services.ts';
 import { addScheduleCreate, siteOption } from './schedule-create.ts';
 import { addScheduleHistory } from './schedule-history.ts';
 import { addScheduleRequests } from './schedule-requests.ts';
@@ -52,9 +54,11 @@ function addLooks(schedule: Command, io: CliIo): void {
     .addOption(siteOption())
     .action(async (name: string, options: SiteChoice, command: Command) => {
       const context = contextOf(io, command);
-      const shown = await withSchedule(context, name, options, (orchestrator, ref) =>
-        showSchedule(orchestrator, ref, io.nowMs()),
-      );
+      const config = await context.config();
+      const shown = await withSchedule(context, name, options, async (orchestrator, ref) => ({
+        ...(await showSchedule(orchestrator, ref, io.nowMs())),
+        damage: await recordedDamage(config, ref),
+      }));
       context.print(shown, json => renderSchedule(json, io.nowMs()));
     });
 
@@ -80,6 +84,19 @@ Example:
         }),
       );
     });
+}
+
+/** Only the catalog of the replica site knows; what cannot be asked is not known. */
+async function recordedDamage(config: SiteConfig, ref: ScheduleRef): Promise<ScheduleJson['damage']> {
+  if (config.replica === undefined || config.site !== ref.replicaSite) return null;
+  try {
+    const { openReplicaInventory } = await loadSiteServices();
+    const schedules = await using(openReplicaInventory(config), inventory => inventory.listSchedules());
+    return schedules.find(({ name }) => name === ref.name)?.damage ?? null;
+  } catch (error) {
+    if (error instanceof OffsiteError) return null;
+    throw error;
+  }
 }
 
 async function showSchedule(

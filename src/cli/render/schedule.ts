@@ -5,7 +5,7 @@ import type { RetryJson } from '../retry-json.ts';
 import type { ScheduleJson, TaskJson } from '../schedule-json.ts';
 import { printable, renderFacts, renderTable } from './table.ts';
 import { renderSpan, renderTime } from './times.ts';
-import { activityWords, outcomeWords, stepWords } from './words.ts';
+import { activityWords, damageWords, outcomeWords, stepWords } from './words.ts';
 
 /** One row a schedule. */
 export function renderScheduleTable(
@@ -57,6 +57,9 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     [task?.outcome === null ? 'task' : 'last task', task === null ? null : taskText(task, json.step, nowMs)],
     ...reasonOf(json),
     ...(task?.warnings ?? []).map(warning => ['warning', warning] as const),
+    ...(json.damage != null && json.damage.points > 0
+      ? [['warning', damageWords(json.host ?? '', json.damage)] as const]
+      : []),
   ]);
   if (task === null || task.disks.length === 0) return facts;
   const disks = renderTable(

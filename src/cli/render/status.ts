@@ -28,7 +28,7 @@ export function renderStatus({ site, problems, schedules }: SiteStatusJson, nowM
       rpoText(schedule),
       schedule.state === 'running' ? 'runs' : (nextRunOf(schedule, nowMs) ?? '-'),
       schedule.lastOutcome === null ? '-' : outcomeWords(schedule.lastOutcome),
-      schedule.problems.join('; '),
+      [...schedule.problems, ...schedule.warnings].join('; '),
     ]),
     `Site '${site}' has no schedules.`,
   );

@@ -70,3 +70,13 @@ const OUTCOMES: Readonly<Record<TaskOutcome, string>> = {
 /** How a task ended, in words; `running` while it has not. */
 export const outcomeWords = (outcome: TaskOutcome | null): string =>
   outcome === null ? 'running' : (OUTCOMES[outcome] ?? inWords(outcome));
+
+/** How many recovery points of a host are damaged, and where to look. */
+export function damageWords(
+  host: string,
+  damage: { readonly points: number; readonly newest: boolean },
+): string {
+  const count = damage.points === 1 ? 'a recovery point is' : `${damage.points} recovery points are`;
+  const newest = damage.newest ? ', the newest too: the next task sends it again' : ', not the newest';
+  return `${count} damaged or in doubt${newest} ('offsite replica list ${host}')`;
+}

@@ -99,6 +99,7 @@ async function sourceCommands(other: string, spare: string): Promise<void> {
 
 async function replicaCommands(): Promise<void> {
   await offsite('b', 'replica list');
+  await offsite('b', 'replica verify');
   await offsite('b', 'replica space');
   await offsite('b', 'replica sweep', '--dry-run');
   await offsite('b', 'replica recover', 'my-host', '--to', join(folder, 'recovered'));

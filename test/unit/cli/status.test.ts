@@ -21,6 +21,7 @@ const recorded = (name: string, changes: Partial<RecordedSchedule> = {}): Record
   nextRunAt: '2026-11-24T13:00:00.000Z',
   newestPointAt: '2026-11-24T10:00:00.000Z',
   newestPointAgeMs: 2 * HOUR_MS,
+  damage: { points: 0, newest: false },
   lastTask: null,
   ...changes,
 });

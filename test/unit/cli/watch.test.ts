@@ -45,6 +45,7 @@ const schedule = (lastTask: TaskJson | null): ScheduleJson => ({
   retry: null,
   retries: [],
   waits: [],
+  damage: null,
   unreachable: null,
 });
 
