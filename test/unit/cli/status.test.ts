@@ -133,6 +133,25 @@ describe('the status of a site', () => {
     expect(renderStatus(status, NOW_MS)).toContain(problem);
   });
 
+  it('damage of the newest point is wrong, that of older ones is only told', () => {
+    const look = (damage: RecordedSchedule['damage']) =>
+      siteStatusJson(
+        findings({ recorded: [recorded('web1', { damage })], asked: new Map([asked('web1')]) }),
+        NOW_MS,
+      );
+    const newest = look({ points: 2, newest: true });
+    expect(newest).toMatchObject({
+      ok: false,
+      schedules: [{ problems: [expect.stringContaining('2 recovery points are damaged')], warnings: [] }],
+    });
+    const older = look({ points: 1, newest: false });
+    expect(older).toMatchObject({
+      ok: true,
+      schedules: [{ problems: [], warnings: [expect.stringContaining('not the newest')] }],
+    });
+    expect(renderStatus(older, NOW_MS)).toContain('a recovery point is damaged or in doubt');
+  });
+
   it('is told from the catalog when Temporal does not answer, and says so', () => {
     const temporalFault = 'Temporal does not answer at t:7233: refused';
     const status = siteStatusJson(
@@ -160,6 +179,7 @@ describe('the status of a site', () => {
           lastOutcome: null,
           lastFinishedAt: null,
           problems: [],
+          warnings: [],
         },
       ],
     });
