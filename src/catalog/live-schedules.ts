@@ -30,7 +30,7 @@ export function createLiveScheduleRows(db: Database) {
       .leftJoin('host_snapshots as hs', 'hs.id', 's.cursor_snapshot_id')
       .whereNull('s.deleted_at')
       .orderBy('s.name')
-      .select<LiveRow[]>('s.*', db.raw(`${TAKEN_AT_HERE} as taken_at`));
+      .select<LiveRow[]>('s.*', db.raw(`(${TAKEN_AT_HERE}) as taken_at`));
   return guarded({
     liveSchedules: async (): Promise<readonly LiveSchedule[]> => (await rows()).map(toLive),
 

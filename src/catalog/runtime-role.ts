@@ -1,5 +1,5 @@
 /** The rights of a role that works with the catalog's rows and cannot change its tables. */
-import { type Database, MIGRATIONS_TABLE } from './database.ts';
+import { type Database, inTransaction, MIGRATIONS_TABLE } from './database.ts';
 import { toCatalogError } from './errors.ts';
 
 /**
@@ -13,7 +13,7 @@ export async function grantRuntimeRole(db: Database, runtimeUrl: string): Promis
     const { rows } = await db.raw('select current_user as owner, current_schema() as schema');
     const { owner, schema } = rows[0] as { owner: string; schema: string };
     if (role === '' || role === owner) return null;
-    await db.transaction(async trx => {
+    await inTransaction(db, 'catalog.commit.grantRuntimeRole', async trx => {
       await trx.raw('revoke create on schema ?? from ??', [schema, role]);
       await trx.raw('grant usage on schema ?? to ??', [schema, role]);
       await trx.raw('grant select, insert, update, delete on all tables in schema ?? to ??', [schema, role]);

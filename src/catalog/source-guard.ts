@@ -111,8 +111,10 @@ async function readLocking(
   scheduleUuid: string | null,
 ): Promise<readonly LockingSchedule[]> {
   const { rows } = await db.raw<{ rows: LockingRow[] }>(
-    `${LOCKING} and f.schedule_uuid = coalesce(?::uuid, f.schedule_uuid)
-     group by f.schedule_uuid, f.replica_site order by silent_ms desc, f.schedule_uuid`,
+    `select * from (
+       ${LOCKING} and f.schedule_uuid = coalesce(?::uuid, f.schedule_uuid)
+       group by f.schedule_uuid, f.replica_site
+     ) as locking order by silent_ms desc, schedule_uuid`,
     [ADVISORY.instances, scheduleUuid],
   );
   return rows.map(row => ({

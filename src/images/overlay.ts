@@ -18,6 +18,7 @@ import {
 import { FileExistsError } from './replica/errors.ts';
 
 const METADATA = 'restore.metadata';
+const GATHER_BYTES = 1024 * 1024;
 
 export interface OverlayInput extends MapShape {
   /** The new file; its directory must exist. */
@@ -64,6 +65,56 @@ export async function writeImage(input: WriteImageInput): Promise<void> {
     await createWhole(path, layout.fileSizeBytes, file => writeQcow2(file, layout, readStream, METADATA));
   } else {
     await createWhole(path, map.dataBytes, file => writeRaw(file, map, readStream));
+  }
+}
+
+/**
+ * Writes a qcow2 image whose data comes in any order, fsynced; the name appears when all is there.
+ * @param write puts bytes at positions of the data stream, each byte once; what it gives is used before `put` resolves
+ * @throws {FileExistsError} @throws {LayoutError} @throws {DiskFullError}
+ */
+export async function writeImageInAnyOrder(
+  { path, map, backing }: { readonly path: string; readonly map: ExtentMap; readonly backing: BackingFile },
+  write: (put: (bytes: Buffer, position: number) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const layout = computeLayout(map, backing);
+  await createWhole(path, layout.fileSizeBytes, async file => {
+    await writeMetadata(METADATA, file, layout);
+    const pieces = new PieceWriter(file, layout.dataStart);
+    await write((bytes, position) => pieces.put(bytes, position));
+    await pieces.flush();
+    await effect('restore.truncatePieces', () => file.truncate(layout.fileSizeBytes));
+  });
+}
+
+/** Gathers pieces that follow each other into one write. */
+class PieceWriter {
+  readonly #file: FileHandle;
+  readonly #dataStart: number;
+  readonly #buffer = Buffer.allocUnsafe(GATHER_BYTES);
+  #position = 0;
+  #length = 0;
+
+  constructor(file: FileHandle, dataStart: number) {
+    this.#file = file;
+    this.#dataStart = dataStart;
+  }
+
+  async put(bytes: Buffer, position: number): Promise<void> {
+    const follows = position === this.#position + this.#length;
+    if (!follows || this.#length + bytes.length > GATHER_BYTES) {
+      await this.flush();
+      this.#position = position;
+    }
+    bytes.copy(this.#buffer, this.#length);
+    this.#length += bytes.length;
+  }
+
+  async flush(): Promise<void> {
+    if (this.#length === 0) return;
+    const bytes = this.#buffer.subarray(0, this.#length);
+    await writeFully('restore.writePiece', this.#file, bytes, this.#dataStart + this.#position);
+    this.#length = 0;
   }
 }
 

@@ -25,6 +25,7 @@ const FRAMES = {
 
 const CATALOG = {
   'catalog.commit.migrate': 'the schema of a catalog is brought up to date',
+  'catalog.commit.grantRuntimeRole': "the rights of the worker's role",
   'catalog.commit.registerNode': "a node's certificate is noted in its site's catalog",
 } as const;
 
@@ -156,14 +157,26 @@ const JOURNAL = {
   'journal.tail.syncDirectory': 'the names of its segments become durable',
 } as const;
 
+const CAPTURE = {
+  'nbd.socket.chmod': 'only this user may connect to the NBD server',
+  'nbd.send.greeting': 'the NBD server greets',
+  'nbd.send.farewell': 'it lets a client go',
+  'nbd.send.export': 'it gives a disk by the old option',
+  'nbd.send.answer': 'it answers an option',
+  'nbd.send.reply': 'it says that a request is done',
+  'qmp.send': 'QEMU is sent a command',
+} as const;
+
 const RESTORE = {
   'restore.mkdir': 'the folder for restored disks',
   'restore.create': 'a restored image appears under a hidden name',
   'restore.metadata': "a restored image's header and tables",
   'restore.writeData': 'data of a restored qcow2 image',
+  'restore.writePiece': 'data of a state that a CDP journal tells',
   'restore.writeRaw': 'data of a restored raw image',
   'restore.truncateOverlay': 'an overlay gets its size',
   'restore.truncateImage': 'a restored qcow2 image gets its size',
+  'restore.truncatePieces': 'an image of such a state gets its size',
   'restore.truncateRaw': 'a restored raw image gets its size',
   'restore.fsync': 'a restored image becomes durable',
   'restore.link': 'a restored image gets its name, never over another',
@@ -199,6 +212,7 @@ export const FAULT_POINTS = {
   ...REPLICA,
   ...REPLICA_FILES,
   ...JOURNAL,
+  ...CAPTURE,
   ...RESTORE,
   ...FRAMES,
   ...TEMPORAL,

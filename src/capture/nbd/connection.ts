@@ -1,5 +1,6 @@
 /** One client of the NBD server: negotiation, then requests, many at a time. */
 import type { Socket } from 'node:net';
+import { effectSync } from '../../lib/fault-points.ts';
 import type { NbdExport } from './ports.ts';
 import { SocketBytes } from './socket-bytes.ts';
 import {
@@ -63,7 +64,7 @@ async function negotiate(
   bytes: SocketBytes,
   { exports }: ConnectionOptions,
 ): Promise<NbdExport | string> {
-  socket.write(encodeGreeting());
+  effectSync('nbd.send.greeting', () => socket.write(encodeGreeting()));
   const flagBytes = await bytes.take(4);
   const flags = flagBytes === null ? null : decodeClientFlags(flagBytes);
   if (flags === null) return 'no fixed newstyle';
@@ -75,50 +76,47 @@ async function negotiate(
     const data = await bytes.take(header.lengthBytes);
     if (data === null) return 'ended in the negotiation';
     if (header.option === OPTION.abort) {
-      socket.write(encodeAck(header.option));
+      effectSync('nbd.send.farewell', () => socket.write(encodeAck(header.option)));
       return 'left in the negotiation';
     }
     if (header.option === OPTION.exportName) {
       // The old option has no way to say no but to hang up.
       const found = exports.get(data.toString('utf8'));
       if (found === undefined) return 'asked for an unknown export';
-      socket.write(encodeOldExport(found.sizeBytes, flags.noZeroes));
+      effectSync('nbd.send.export', () => socket.write(encodeOldExport(found.sizeBytes, flags.noZeroes)));
       return found;
     }
-    const chosen = answerOption(socket, header, data, exports);
+    const { answer, chosen } = answerOption(header, data, exports);
+    effectSync('nbd.send.answer', () => socket.write(answer));
     if (chosen !== null) return chosen;
   }
   return 'more options than anybody needs';
 }
 
-/** @returns the export when the option was GO and named one */
+/** @returns what to answer, and the export when the option was GO and named one */
 function answerOption(
-  socket: Socket,
   { option }: OptionHeader,
   data: Buffer,
   exports: ReadonlyMap<string, NbdExport>,
-): NbdExport | null {
+): { readonly answer: Buffer; readonly chosen: NbdExport | null } {
+  const refusal = (error: number, words: string) => ({
+    answer: encodeOptionError(option, error, words),
+    chosen: null,
+  });
   if (option === OPTION.list) {
-    if (data.length > 0) socket.write(encodeOptionError(option, OPTION_ERROR.invalid, 'LIST has no data'));
-    else
-      socket.write(
-        Buffer.concat([...[...exports.keys()].map(name => encodeListed(option, name)), encodeAck(option)]),
-      );
-    return null;
+    if (data.length > 0) return refusal(OPTION_ERROR.invalid, 'LIST has no data');
+    const listed = [...exports.keys()].map(name => encodeListed(option, name));
+    return { answer: Buffer.concat([...listed, encodeAck(option)]), chosen: null };
   }
   if (option !== OPTION.info && option !== OPTION.go) {
-    socket.write(encodeOptionError(option, OPTION_ERROR.unsupported, 'not supported'));
-    return null;
+    return refusal(OPTION_ERROR.unsupported, 'not supported');
   }
   const name = decodeInfoRequest(data);
-  const found = name === null ? undefined : exports.get(name);
-  if (found === undefined) {
-    const error = name === null ? OPTION_ERROR.invalid : OPTION_ERROR.unknown;
-    socket.write(encodeOptionError(option, error, name === null ? 'cannot be read' : 'no such export'));
-    return null;
-  }
-  socket.write(Buffer.concat([encodeExportInfo(option, found.sizeBytes), encodeAck(option)]));
-  return option === OPTION.go ? found : null;
+  if (name === null) return refusal(OPTION_ERROR.invalid, 'cannot be read');
+  const found = exports.get(name);
+  if (found === undefined) return refusal(OPTION_ERROR.unknown, 'no such export');
+  const answer = Buffer.concat([encodeExportInfo(option, found.sizeBytes), encodeAck(option)]);
+  return { answer, chosen: option === OPTION.go ? found : null };
 }
 
 /** The transmission phase. Replies go out as the work ends; writes are handed over in the order of their arrival. */
@@ -193,7 +191,7 @@ class Requests {
   /** Waits while the client does not read, so that answers do not pile up. */
   async #reply(bytes: Buffer): Promise<void> {
     const socket = this.#socket;
-    if (socket.destroyed || socket.write(bytes)) return;
+    if (socket.destroyed || effectSync('nbd.send.reply', () => socket.write(bytes))) return;
     this.#drained ??= new Promise<void>(resolve => {
       const done = () => {
         socket.off('drain', done);

@@ -1,6 +1,7 @@
 /** An NBD server on a unix socket: fixed newstyle, one export a disk, many connections. */
 import { chmod } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
+import { effect } from '../../lib/fault-points.ts';
 import { serveClient } from './connection.ts';
 import type { NbdExport } from './ports.ts';
 
@@ -41,7 +42,7 @@ export class NbdServer {
         resolve();
       });
     });
-    await chmod(options.socketPath, 0o600);
+    await effect('nbd.socket.chmod', () => chmod(options.socketPath, 0o600));
     return server;
   }
 

@@ -1,6 +1,7 @@
 /** JSON values, one a line, over a unix socket: what QMP and the guest agent speak. */
 import { connect, type Socket } from 'node:net';
 import { StringDecoder } from 'node:string_decoder';
+import { effectSync } from '../../lib/fault-points.ts';
 import { MonitorUnreachableError } from './errors.ts';
 
 export type JsonObject = { readonly [key: string]: unknown };
@@ -46,7 +47,7 @@ export class JsonSocket {
   }
 
   send(object: JsonObject): void {
-    this.#socket.write(`${JSON.stringify(object)}\n`);
+    effectSync('qmp.send', () => this.#socket.write(`${JSON.stringify(object)}\n`));
   }
 
   /** Ends the connection; `onClose` follows. */

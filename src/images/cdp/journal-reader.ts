@@ -77,7 +77,9 @@ export class JournalReader {
       if (this.#open === null) return [];
       const { file, header } = this.#open;
       const readBytes = await readFully(file, this.#chunk, this.#place.hostOffset);
-      const records = this.#take(this.#chunk.subarray(0, readBytes), header.salt);
+      // One copy for all: the payloads are parts of it, and the chunk is read into again.
+      const bytes = Buffer.from(this.#chunk.subarray(0, readBytes));
+      const records = this.#take(bytes, header.salt);
       if (records.at(-1)?.type !== 'end') return records;
       await this.#leaveSegment();
       if (records.length > 1) return records.slice(0, -1);
@@ -127,7 +129,7 @@ export class JournalReader {
     this.#place = { ...this.#place, segment: this.#place.segment + 1, hostOffset: SEGMENT_HEADER_BYTES };
   }
 
-  /** The whole records at the start of `bytes`; the payloads are copies. */
+  /** The whole records at the start of `bytes`; the payloads are parts of it. */
   #take(bytes: Buffer, salt: Buffer): JournalRecord[] {
     const records: JournalRecord[] = [];
     let at = 0;
@@ -190,8 +192,10 @@ function recordAt(bytes: Buffer, at: number, salt: Buffer, before: JournalPlace)
   const start = at + RECORD_HEADER_BYTES;
   const end = start + payloadBytes(header);
   if (end > bytes.length) return null;
-  const payload = Buffer.from(bytes.subarray(start, end));
-  return payloadChecksum(payload).equals(header.payloadChecksum) ? { ...header, payload } : null;
+  const payload = bytes.subarray(start, end);
+  if (!payloadChecksum(payload).equals(header.payloadChecksum)) return null;
+  const { segment, hostOffset } = before;
+  return { ...header, payload, segment, hostOffset };
 }
 
 /** The numbers of the segments in a journal's directory, rising. */

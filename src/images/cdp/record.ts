@@ -46,6 +46,9 @@ export interface RecordHeader {
 
 export interface JournalRecord extends RecordHeader {
   readonly payload: Buffer;
+  /** Where the header lies. */
+  readonly segment: number;
+  readonly hostOffset: number;
 }
 
 const HAS_PAYLOAD = new Set<RecordType>(['write', 'checkpoint']);

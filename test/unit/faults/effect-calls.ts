@@ -36,7 +36,7 @@ const WORKFLOW_CALLS = new Set([
   'startUpdateWithStart',
 ]);
 /** What only reads, as SQL text begins. Locks are effects, though a select takes them. */
-const READS = /^\s*(select|with|set|listen|show|extract|count|coalesce|max|min|true|false|\w+_at\b)/i;
+const READS = /^\s*(\(|select|with|set|listen|show|extract|count|coalesce|max|min|true|false|\w+_at\b)/i;
 const WRITES = /\b(insert into|update|delete from)\b|pg_(try_)?advisory_|pg_notify/i;
 
 export type Effects = ReturnType<typeof createEffects>;
