@@ -1,5 +1,5 @@
 /** What a replica site's activities need; sites/replica-site.ts brings it. */
-import type { Epoch, Fence } from '../contract/fence.ts';
+import type { Epoch, Fence, SeenFence } from '../contract/fence.ts';
 import type { DiskTask, EmptyTask, GivenUp, ScheduleRecord } from '../contract/replica-activities.ts';
 import type {
   DeleteRequest,
@@ -73,6 +73,7 @@ export interface ReplicaCatalog {
     taskUuid: string;
     outcome: Exclude<TaskOutcome, 'published'>;
     reason: string | null;
+    seen?: SeenFence;
   }): Promise<TaskSummary>;
   taskValidity(input: { fence: Fence; taskUuid: string }): Promise<{ valid: boolean; reason: string | null }>;
   /**

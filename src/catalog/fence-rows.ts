@@ -31,6 +31,7 @@ export async function checkFence(trx: Transaction, fence: Fence): Promise<void> 
   if (row?.tombstoned_at != null) throw new ScheduleDeletedError(`schedule ${scheduleUuid} was deleted`);
   throw new SupersededError(
     `task ${generation}, plan ${plan} of schedule ${scheduleUuid} is older than ${row?.generation}, ${row?.plan}`,
+    row === undefined ? null : { generation: row.generation, plan: row.plan },
   );
 }
 

@@ -1,5 +1,5 @@
 /** A replica's tasks: made once a task uuid, planned anew, ended. */
-import type { Fence } from '../contract/fence.ts';
+import type { Fence, SeenFence } from '../contract/fence.ts';
 import { lockTypeOf } from '../contract/names.ts';
 import type { EmptyTask } from '../contract/replica-activities.ts';
 import type { TaskOutcome, TaskSummary } from '../contract/schedule.ts';
@@ -66,6 +66,8 @@ export function createTaskRows(db: Database) {
       taskUuid: string;
       outcome: Exclude<TaskOutcome, 'published'>;
       reason: string | null;
+      /** What superseded it, as the source told. */
+      seen?: SeenFence;
     }): Promise<TaskSummary> =>
       inTransaction(db, 'replica.commit.endTask', async trx => {
         const schedule = await lockSchedule(trx, input.fence.scheduleUuid);
@@ -73,6 +75,7 @@ export function createTaskRows(db: Database) {
         if (task.outcome !== null) return readOutcome(trx, task);
         await checkFence(trx, { ...input.fence, plan: Math.max(input.fence.plan, task.plan) });
         const outcome = strongerOutcome(input.outcome, schedule);
+        if (input.seen !== undefined && schedule !== null) await catchUp(trx, schedule, task, input.seen);
         return readOutcome(trx, await finishTaskRow(trx, task, outcome, input.reason));
       }),
 
@@ -102,6 +105,33 @@ export function createTaskRows(db: Database) {
       return { valid: reason === null, reason };
     },
   };
+}
+
+/** Far beyond what any schedule reaches, and so far below what a number holds that there is always a next one. */
+const MOST_GENERATION = 2 ** 48;
+
+/**
+ * This catalog was restored from an older state, and the source has seen later tasks: without this each of them would
+ * be gone through by a task that ends as superseded.
+ */
+async function catchUp(
+  trx: Transaction,
+  schedule: ScheduleRow,
+  task: TaskRow,
+  seen: SeenFence,
+): Promise<void> {
+  const { generation } = seen;
+  if (!Number.isSafeInteger(generation) || generation <= schedule.last_generation) return;
+  const isCredible = generation <= MOST_GENERATION;
+  const next = isCredible ? `the next task is number ${generation + 1}` : 'no task can have that number';
+  const warning =
+    `site ${schedule.source_site} has seen task ${generation} of this schedule, and this catalog knows only ` +
+    `${schedule.last_generation}: it was probably restored from an older backup; ${next}`;
+  await trx('remote_backup_tasks')
+    .where({ id: task.id })
+    .update({ warnings: JSON.stringify([...task.warnings, warning]) });
+  if (!isCredible) return;
+  await trx('remote_backup_schedules').where({ uuid: schedule.uuid }).update({ last_generation: generation });
 }
 
 interface ValidityRow {

@@ -9,6 +9,9 @@ export interface Fence {
   readonly plan: number;
 }
 
+/** The highest pair that a catalog has seen of a schedule. */
+export type SeenFence = Pick<Fence, 'generation' | 'plan'>;
+
 /** Orders the receivers of one disk task; a lower epoch is cut off. */
 export interface Epoch {
   readonly generation: number;

@@ -1,5 +1,5 @@
 /** What a replica site does for its workflows. Every activity is idempotent. */
-import type { Fence } from './fence.ts';
+import type { Fence, SeenFence } from './fence.ts';
 import type {
   Blackout,
   DeleteRequest,
@@ -121,6 +121,11 @@ export interface ReplicaActivities {
     taskUuid: string;
     outcome: Exclude<TaskOutcome, 'published'>;
     reason: string | null;
+    /**
+     * Of a task that was superseded: what stood above it. When it lies beyond every task of this catalog, which was
+     * then restored from an older state, the next task begins beyond it. Versions before did not tell.
+     */
+    seen?: SeenFence;
   }): Promise<TaskSummary>;
   /** Deleting, first half: the fence at B and the closed sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;

@@ -1,4 +1,5 @@
 /** The one shape of an error that an operator may see. */
+import type { SeenFence } from '../contract/fence.ts';
 
 /**
  * An error with a stable `code` (docs/errors.md lists them) and a hint that says what to do.
@@ -17,8 +18,12 @@ export class OffsiteError extends Error {
 }
 
 export class SupersededError extends OffsiteError {
-  constructor(message: string) {
+  /** The pair that stands above the caller's, where a fence refused it; travels in the failure's details. */
+  readonly seen: SeenFence | null;
+
+  constructor(message: string, seen: SeenFence | null = null) {
     super('Superseded', message);
+    this.seen = seen;
   }
 }
 

@@ -5,11 +5,23 @@ import {
   ChildWorkflowFailure,
   TimeoutFailure,
 } from '@temporalio/workflow';
+import type { SeenFence } from '../contract/fence.ts';
 
 /** The code of the domain error at the root of a failure, null when there is none. */
 export function failureCode(error: unknown): string | null {
   const root = rootOf(error);
   return root instanceof ApplicationFailure ? (root.type ?? null) : null;
+}
+
+/**
+ * The pair of generation and plan by which a fence refused the step; null when it does not tell. The other site
+ * wrote it: whoever uses it has to look whether it can be.
+ */
+export function seenFence(error: unknown): SeenFence | null {
+  const root = rootOf(error);
+  if (!(root instanceof ApplicationFailure)) return null;
+  const [detail] = (root.details ?? []) as readonly ({ readonly seen?: SeenFence } | null)[];
+  return detail?.seen ?? null;
 }
 
 /** The words of the error at the root of a failure. */

@@ -10,7 +10,7 @@ import {
   sleep,
   TemporalFailure,
 } from '@temporalio/workflow';
-import type { Fence } from '../contract/fence.ts';
+import type { Fence, SeenFence } from '../contract/fence.ts';
 import { diskWorkflowId, replicaQueue } from '../contract/names.ts';
 import type { DiskTask, EmptyTask } from '../contract/replica-activities.ts';
 import { QUERIES, type TaskOutcome, type TaskStatus, type TaskSummary } from '../contract/schedule.ts';
@@ -18,7 +18,7 @@ import type { SyncAnswer, SyncTarget } from '../contract/sync.ts';
 import type { DiskTaskResult, TaskInput, TaskResult } from '../contract/workflows.ts';
 import { backoffMs } from '../domain/backoff.ts';
 import { replicaCatalog, sourceCatalog, sourceStops } from './activity-proxies.ts';
-import { failureCode, failureReason } from './failure-codes.ts';
+import { failureCode, failureReason, seenFence } from './failure-codes.ts';
 import { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
 import { searchAttributesOf } from './schedule-search.ts';
 import { taskDetails } from './task-details.ts';
@@ -38,7 +38,8 @@ export async function remoteBackupTask(input: TaskInput): Promise<TaskResult> {
     // A bug fails the workflow's own task instead: it is tried again and heals with the next version.
     if (!(error instanceof TemporalFailure || error instanceof StoppedSignal)) throw error;
     const [outcome, reason] = endingOf(error);
-    return await CancellationScope.nonCancellable(() => run.end(outcome, reason));
+    const seen = outcome === 'superseded' ? seenFence(error) : null;
+    return await CancellationScope.nonCancellable(() => run.end(outcome, reason, seen));
   }
 }
 
@@ -212,13 +213,18 @@ class TaskRun {
   }
 
   /** Ends the task without publishing. What B's row says counts more: it may have been deleted meanwhile. */
-  async end(outcome: Exclude<TaskOutcome, 'published'>, reason: string | null): Promise<TaskResult> {
+  async end(
+    outcome: Exclude<TaskOutcome, 'published'>,
+    reason: string | null,
+    seen: SeenFence | null = null,
+  ): Promise<TaskResult> {
     const { spec, taskUuid } = this.#input;
     if (this.#task === null) return this.#done(this.#summary(outcome, reason));
     this.#at('endTask', `ends as ${outcome}`);
     try {
       const catalog = replicaCatalog(spec.replicaSite, `end the task as ${outcome}`);
-      return this.#done(await catalog.endTask({ fence: this.#fence(), taskUuid, outcome, reason }));
+      const told = seen === null ? {} : { seen };
+      return this.#done(await catalog.endTask({ fence: this.#fence(), taskUuid, outcome, reason, ...told }));
     } catch (error) {
       if (isCancellation(error)) throw error;
       const isSuperseded = failureCode(error) === 'Superseded';

@@ -1,3 +1,4 @@
+import { ApplicationFailure } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { beat, FakeSites, failure, hangUntilCancelled } from './support/fake-sites.ts';
 
@@ -87,6 +88,16 @@ describe('a task', () => {
       reason: 'generation 9 was seen',
     });
     expect(sites.callsOf('finishTask')).toHaveLength(0);
+  });
+
+  it('hands on to B what stood above it at A', async () => {
+    const seen = { generation: 9, plan: 2 };
+    sites.activities.stopPreviousDiskTasks = async () => {
+      throw ApplicationFailure.create({ type: 'Superseded', nonRetryable: true, details: [{ seen }] });
+    };
+    await sites.startSchedule();
+    expect((await sites.untilTaskEnds(1)).outcome).toBe('superseded');
+    expect(sites.callsOf('endTask')[0]?.input).toMatchObject({ outcome: 'superseded', seen });
   });
 
   it('ends as waiting, with the reason, while the source has nothing, and looks again by itself', async () => {
