@@ -50,13 +50,14 @@ export function createDeletionRows(db: Database) {
       }),
 
     /**
-     * Takes what is to go out of everybody's view, and names its files. Asked again it names them again.
+     * Takes what is to go out of everybody's view, and names its files. Asked again it names them again. Of a
+     * schedule that was deleted before, a purge takes the points that stayed then.
      * @throws {SnapshotLockedError} when a recovery point that is to be purged is locked; nothing has gone then
      */
     filesToDrop: (input: DeleteInput): Promise<readonly NodeFile[]> =>
       inTransaction(db, 'replica.commit.filesToDrop', async trx => {
         const schedule = await lockSchedule(trx, input.scheduleUuid);
-        if (schedule === null || schedule.deleted_at !== null) return [];
+        if (schedule === null || isOver(schedule, input.request)) return [];
         assertDeleting(schedule);
         await lockHost(trx, schedule.host);
         if (schedule.purge || input.request.purge) await withdrawPoints(trx, schedule.uuid);
@@ -70,7 +71,7 @@ export function createDeletionRows(db: Database) {
     finishDelete: ({ scheduleUuid, request, released }: FinishDeleteInput): Promise<void> =>
       inTransaction(db, 'replica.commit.finishDelete', async trx => {
         const schedule = await lockSchedule(trx, scheduleUuid);
-        if (schedule === null || schedule.deleted_at !== null) return;
+        if (schedule === null || isOver(schedule, request)) return;
         assertDeleting(schedule);
         await lockHost(trx, schedule.host);
         const storages = await droppedStorages(trx, scheduleUuid);
@@ -79,6 +80,7 @@ export function createDeletionRows(db: Database) {
           .update({ cursor_snapshot_id: null });
         await dropStorages(trx, storages);
         await dropEmptySnapshots(trx, scheduleUuid);
+        if (schedule.deleted_at !== null) return;
         await trx('remote_backup_schedules')
           .where({ uuid: scheduleUuid })
           .update({
@@ -101,6 +103,10 @@ const WANTED_BY_OTHERS = `exists (
   select 1 from remote_backup_disk_tasks dt join remote_backup_tasks t on t.id = dt.task_id
   join remote_backup_schedules s on s.uuid = t.schedule_uuid
   where dt.storage_id = st.id and s.uuid <> ? and not s.deleting)`;
+
+/** Nothing is left to be done for a deleted schedule but to purge it. */
+const isOver = ({ deleted_at: deletedAt }: ScheduleRow, { purge }: DeleteRequest): boolean =>
+  deletedAt !== null && !purge;
 
 function assertDeleting(schedule: ScheduleRow): void {
   if (!schedule.deleting) throw new CatalogInputError(`schedule ${schedule.name} is not being deleted`);

@@ -39,6 +39,9 @@ export const diskWorkflowId = (taskUuid: string, plan: number, disk: string): st
 /** What is left of a schedule that was deleted by force: it ends when the source has released everything. */
 export const releaseWorkflowId = (scheduleUuid: string): string => `release/${scheduleUuid}`;
 
+/** What removes the replicas of a schedule that was deleted before without a purge: its deletion, once more. */
+export const purgeWorkflowId = (scheduleUuid: string): string => `purge/${scheduleUuid}`;
+
 /** What an operator reads of that workflow in a list. */
 export const releaseSummary = ({ name, sourceSite }: { name: string; sourceSite: string }): string =>
   `${name}: what site ${sourceSite} still holds`;

@@ -90,6 +90,23 @@ export function restoredScheduleState(row: {
   };
 }
 
+/** The state in which the workflow of a schedule that is deleted already only removes what it left. */
+export const purgingScheduleState = (): ScheduleState => ({
+  ...initialScheduleState(NO_SETTINGS, { paused: true }),
+  registered: true,
+  // The source has nothing to do with it.
+  deleting: { purge: true, force: true },
+});
+
+const NO_SETTINGS: ScheduleSettings = {
+  type: 'interval',
+  everyMs: 24 * 3_600_000,
+  cron: null,
+  timeZone: null,
+  rpoMs: null,
+  bandwidthBytesPerSecond: null,
+};
+
 /** After these there is nothing to go on with. */
 const DONE: ReadonlySet<TaskOutcome | null> = new Set(['published', 'upToDate']);
 

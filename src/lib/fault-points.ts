@@ -197,6 +197,7 @@ const IDENTITY = {
 
 const TEMPORAL = {
   'temporal.start.schedule': "a schedule's workflow is started",
+  'temporal.start.purge': 'what removes the replicas of a deleted schedule is started',
   'temporal.start.release': 'what releases the locks of a deleted schedule is started',
   'temporal.signal.request': "an operator's request is sent to a schedule",
   'temporal.signal.snapshotAvailable': 'a waiting schedule is told of a snapshot',

@@ -2,12 +2,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowNotFoundError } from '@temporalio/common';
-import { releaseWorkflowId } from '../contract/names.ts';
+import { purgeWorkflowId, releaseWorkflowId } from '../contract/names.ts';
 import { type DeleteRequest, type ScheduleSpec, SIGNALS } from '../contract/schedule.ts';
 import { effect } from '../lib/fault-points.ts';
 import { RequestRefusedError, ScheduleUnknownError, WorkerUnreachableError } from './errors.ts';
 import type { AnsweredRequest, DeletedSchedule, OperatorRequest, ScheduleRef } from './orchestrator.ts';
-import { MEMO_SPEC } from './schedule-start.ts';
+import { MEMO_SPEC, startPurge } from './schedule-start.ts';
 import { describeSchedule, endingOf, isLive, queryStatus, workflowIdOf } from './schedule-view.ts';
 import type { TemporalLink } from './temporal-link.ts';
 
@@ -45,12 +45,15 @@ export async function deleteSchedule(
   request: DeleteRequest,
 ): Promise<DeletedSchedule> {
   const { status, memo } = await describeSchedule(link, ref);
-  const uuid = (memo?.[MEMO_SPEC] as ScheduleSpec | undefined)?.uuid ?? null;
+  const spec = (memo?.[MEMO_SPEC] as ScheduleSpec | undefined) ?? null;
+  const uuid = spec?.uuid ?? null;
   const ended = async (): Promise<DeletedSchedule> => ({
     state: 'deleted',
     releaseWorkflowId: uuid === null ? null : await runningRelease(link, uuid),
   });
-  if (status.name === 'COMPLETED') return ended();
+  if (status.name === 'COMPLETED') {
+    return spec !== null && request.purge && !(await isPurged(link, spec)) ? STILL_DELETING : ended();
+  }
   const requestId = randomUUID();
   await sendSignal(link, ref, SIGNALS.delete, { requestId, ...request });
   if ((await awaitAnswer(link, ref, requestId, 'be deleted')) === null) return ended();
@@ -59,7 +62,23 @@ export async function deleteSchedule(
     if (!isLive(await describeSchedule(link, ref))) return ended();
     await sleep(LOOK_EVERY_MS);
   }
-  return { state: 'deleting', releaseWorkflowId: null };
+  return STILL_DELETING;
+}
+
+const STILL_DELETING: DeletedSchedule = { state: 'deleting', releaseWorkflowId: null };
+
+/** Removes what a schedule left that was deleted before. @returns false when it is not done yet */
+async function isPurged(link: TemporalLink, spec: ScheduleSpec): Promise<boolean> {
+  await link.call(({ client }) => startPurge(client, spec));
+  const deadlineMs = Date.now() + DELETED_WITHIN_MS;
+  for (;;) {
+    const { status } = await link.call(({ client }) =>
+      client.workflow.getHandle(purgeWorkflowId(spec.uuid)).describe(),
+    );
+    if (status.name !== 'RUNNING') return status.name === 'COMPLETED';
+    if (Date.now() > deadlineMs) return false;
+    await sleep(LOOK_EVERY_MS);
+  }
 }
 
 /** The workflow that still releases what a schedule holds at its source; null when none does. */

@@ -2,6 +2,7 @@
 import type { Client, WorkflowStartOptions } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import {
+  purgeWorkflowId,
   releaseSummary,
   releaseWorkflowId,
   replicaQueue,
@@ -9,6 +10,7 @@ import {
   WORKFLOW_TYPES,
 } from '../contract/names.ts';
 import type { ScheduleSettings, ScheduleSpec, ScheduleState } from '../contract/schedule.ts';
+import { purgingScheduleState } from '../domain/schedule-state.ts';
 import { formatDuration } from '../lib/durations.ts';
 import { effect } from '../lib/fault-points.ts';
 import { lacksSearchAttributes, registerSearchAttributes, searchAttributesOf } from './search-attributes.ts';
@@ -71,6 +73,19 @@ const summaryOf = (spec: ScheduleSpec, settings: ScheduleSettings): string => {
       : `every ${formatDuration(settings.everyMs)}`;
   return `host ${spec.host} from ${spec.sourceSite} to ${spec.replicaSite}, ${rhythm}`;
 };
+
+/** Removes the replicas of a schedule that was deleted before; finds the one that does so already. */
+export async function startPurge(client: Client, spec: ScheduleSpec): Promise<void> {
+  await effect('temporal.start.purge', () =>
+    client.workflow.start(WORKFLOW_TYPES.schedule, {
+      workflowId: purgeWorkflowId(spec.uuid),
+      taskQueue: replicaQueue(spec.replicaSite),
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      args: [spec, purgingScheduleState()],
+      staticSummary: `${spec.name}: removes the replicas that stayed when it was deleted`,
+    }),
+  );
+}
 
 export interface ScheduleStarter {
   /** @throws {TemporalUnreachableError} {@link TemporalRefusedError} */

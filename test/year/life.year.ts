@@ -11,7 +11,7 @@ const EVERY_HOURS = Number(process.env.OFFSITE_YEAR_EVERY_HOURS ?? 4);
 const EVERY_MS = EVERY_HOURS * HOUR_MS;
 const ZONE = 'Europe/Berlin';
 /** The continuous schedule looks each five minutes, which are many tasks: so long it is watched. */
-const WATCHED_DAYS = 2;
+const WATCHED_DAYS = 1;
 const SNAPSHOTS_A_DAY = 8;
 /** A run hands over after 100 tasks; each is some twenty events, and requests and plans come on top. */
 const MOST_EVENTS = 4_000;
@@ -41,7 +41,7 @@ beforeAll(async () => {
   const realMs = Date.now();
   await liveOneYear();
   console.error(`a year took ${Math.round((Date.now() - realMs) / 1_000)} s`);
-}, 1_500_000);
+}, 3_000_000);
 
 afterAll(async () => {
   for (const sites of [steady, office, nightly, mirror]) await sites?.stop();
@@ -79,7 +79,7 @@ async function troubles(day: number): Promise<void> {
     pauses += 1;
   }
   if (day % 30 === 11) await steady.request('resume');
-  if (day % 100 === 70) steady.silentUntilMs = (await server.nowMs()) + 2.5 * EVERY_MS;
+  if (day % 100 === 70) steady.silentUntilMs = (await server.nowMs()) + Math.min(2.5 * EVERY_MS, 10 * HOUR_MS);
   if (day % 60 === 25) steady.plansToBreak = 1;
   if (day % 45 === 20) steady.tasksToFail = 3;
   if (day % 50 === 40) await steady.request('runNow');

@@ -221,3 +221,31 @@ describe('finishing a delete', () => {
     await catalog.finishDelete(input);
   });
 });
+
+describe('a purge after a plain delete', () => {
+  it('takes the points that stayed, once, and not those of another schedule', async () => {
+    const own = randomUUID();
+    await publishTask(catalog, spec.uuid, answerOf(own));
+    const other = await newSchedule(catalog);
+    const others = randomUUID();
+    await publishTask(catalog, other.uuid, answerOf(others));
+    await deleteSchedule(KEEP);
+    const { deleted_at: deletedAt } = await database()
+      .db('remote_backup_schedules')
+      .where({ uuid: spec.uuid })
+      .first();
+    expect(await rowsLeft(own)).toBe(1);
+
+    const input = { scheduleUuid: spec.uuid, request: PURGE };
+    const files = await catalog.filesToDrop(input);
+    expect(files).toHaveLength(1);
+    expect(await catalog.filesToDrop(input)).toEqual(files);
+    await catalog.finishDelete(input);
+    expect(await rowsLeft(own)).toBe(0);
+    expect(await rowsLeft(others)).toBe(1);
+    expect(await catalog.filesToDrop(input)).toEqual([]);
+    await catalog.finishDelete(input);
+    const row = await database().db('remote_backup_schedules').where({ uuid: spec.uuid }).first();
+    expect(row).toMatchObject({ deleted_at: deletedAt, release_pending: false });
+  });
+});
