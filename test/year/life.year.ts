@@ -79,7 +79,8 @@ async function troubles(day: number): Promise<void> {
     pauses += 1;
   }
   if (day % 30 === 11) await steady.request('resume');
-  if (day % 100 === 70) steady.silentUntilMs = (await server.nowMs()) + Math.min(2.5 * EVERY_MS, 10 * HOUR_MS);
+  if (day % 100 === 70)
+    steady.silentUntilMs = (await server.nowMs()) + Math.min(2.5 * EVERY_MS, 10 * HOUR_MS);
   if (day % 60 === 25) steady.plansToBreak = 1;
   if (day % 45 === 20) steady.tasksToFail = 3;
   if (day % 50 === 40) await steady.request('runNow');
