@@ -4,7 +4,10 @@ import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/
 import { createXxh128 } from '../../../src/lib/digest.ts';
 import { type FrameName, HEADER_BYTES } from '../../../src/transfer/frames.ts';
 import {
+  encodeCompare,
+  encodeCompared,
   encodeContentWord,
+  encodeHashes,
   encodeHello,
   encodeKeepAlive,
   encodeLastWord,
@@ -45,7 +48,16 @@ const KINDS: readonly ExtentKind[] = ['data', 'hole', 'zero'];
 const mixed = (count: number): ExtentKind[] =>
   Array.from({ length: count }, (_, index) => KINDS[(index * 7 + (index >> 3)) % 3] ?? 'data');
 
-function converse(map: ExtentMap, pieceBytes: number, mapPieceBytes: number): Conversation {
+/** The token by which a comparison is named; the directory of the target knows it. */
+export const TOKEN = Buffer.alloc(16, 0x7c);
+
+/** @param isCompared the disk is compared first, and its map is of what differs */
+function converse(
+  map: ExtentMap,
+  pieceBytes: number,
+  mapPieceBytes: number,
+  isCompared = false,
+): Conversation {
   const hello = {
     version: PROTOCOL_VERSION,
     diskTaskUuid: DISK_TASK,
@@ -65,8 +77,11 @@ function converse(map: ExtentMap, pieceBytes: number, mapPieceBytes: number): Co
     clusterSizeBytes,
     encodedBytes: encoded.length,
     dataBytes,
+    ...(isCompared && { compared: { token: TOKEN, guestDigest: Buffer.alloc(16, 0x3d) } }),
   };
-  const frames = [said('hello', encodeHello(hello)), said('mapOffer', encodeMapOffer(offer))];
+  const frames = [said('hello', encodeHello(hello))];
+  if (isCompared) frames.push(said('compare', encodeCompare(map)));
+  frames.push(said('mapOffer', encodeMapOffer(offer)));
   for (let at = 0; at < encoded.length; at += mapPieceBytes) {
     frames.push(said('map', encodePiece('map', at, encoded.subarray(at, at + mapPieceBytes))));
   }
@@ -85,12 +100,19 @@ export const CONVERSATIONS: readonly Conversation[] = [
   converse(makeMap(65_536, ['hole', 'zero', 'hole'], 600), 256, 2),
   converse(makeMap(2 ** 21, ['hole', 'zero'], 0), 256, 1),
   converse(makeMap(512, [], 0), 1, 1),
+  converse(makeMap(16_384, ['hole', 'zero', 'hole'], 700), 400, 3, true),
 ];
+
+const HASHES = Buffer.alloc(64, 0x11);
 
 /** Other frames, of both ends, right in themselves. */
 export const STRAYS: readonly Said[] = [
   ...CONVERSATIONS.flatMap(({ frames }) => frames.slice(0, 4)),
   said('keepAlive', encodeKeepAlive()),
+  said('compare', encodeCompare({ virtualSizeBytes: 2 ** 30, clusterSizeBytes: 65_536 })),
+  said('hashes', encodeHashes({ kind: 'hashed', offset: 0, clusters: 2, hashes: HASHES })),
+  said('hashes', encodeHashes({ kind: 'zero', offset: 65_536, clusters: 9, hashes: Buffer.alloc(0) })),
+  said('compared', encodeCompared({ token: TOKEN, text: 'the base' })),
   said('mapWanted', encodeMapWanted()),
   said('start', encodePosition('start', 0)),
   said('ack', encodePosition('ack', 512)),

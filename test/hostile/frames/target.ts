@@ -7,7 +7,10 @@ import { ProtocolError } from '../../../src/transfer/errors.ts';
 import { type Frame, FrameDecoder, HEADER_BYTES, PayloadPool } from '../../../src/transfer/frames.ts';
 import { MAX_CONTROL_PAYLOAD_BYTES, MAX_SENDER_PAYLOAD_BYTES } from '../../../src/transfer/limits.ts';
 import {
+  decodeCompare,
+  decodeCompared,
   decodeContentWord,
+  decodeHashes,
   decodeHello,
   decodeLastWord,
   decodeMapOffer,
@@ -102,6 +105,20 @@ function readMessage({ name, payload }: Frame): string {
       case 'mapOffer':
         must(Number.isSafeInteger(decodeMapOffer(payload).dataBytes), () => 'an offer of no size');
         break;
+      case 'compare':
+        must(Number.isSafeInteger(decodeCompare(payload).virtualSizeBytes), () => 'a disk of no size');
+        break;
+      case 'hashes': {
+        const { kind, clusters, hashes } = decodeHashes(payload);
+        must(hashes.length === (kind === 'hashed' ? clusters * 32 : 0), () => 'hashes of another number');
+        break;
+      }
+      case 'compared': {
+        const { token, text } = decodeCompared(payload);
+        must(token === null || token.length === 16, () => 'a token of another length');
+        must(!/\p{Cc}/u.test(text), () => 'a text with control characters');
+        break;
+      }
       case 'map':
       case 'data':
         must(decodePiece(name, payload).bytes.length > 0, () => 'an empty piece');

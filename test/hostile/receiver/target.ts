@@ -41,6 +41,8 @@ const SAYS: readonly FrameName[] = [
   'ack',
   'received',
   'keepAlive',
+  'hashes',
+  'compared',
 ];
 const MISHAPS: readonly Mishap[] = [
   ...Array.from({ length: 16 }, (): Mishap => 'none'),
@@ -115,6 +117,7 @@ async function inMemory(random: Random, maxima: Record<string, number>): Promise
   }
   maxima['most turns of a case'] = Math.max(maxima['most turns of a case'] ?? 0, turns);
   must(directory.openSinks === 0, () => 'a sink was left open');
+  must(directory.openBases === 0, () => 'what a disk is compared with was left open');
   for (const socket of sockets) {
     must(socket.destroyed, () => 'a connection was left open');
     listen(socket);

@@ -4,8 +4,11 @@ import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.t
 import { SupersededError } from '../../../src/domain/errors.ts';
 import type { ExtentMap, MapShape } from '../../../src/domain/extent-map.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
-import type { LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
+import type { CompareBase, LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
 import { must } from '../campaign.ts';
+import { TOKEN } from '../frames/conversations.ts';
+
+const NO_HASHES = Buffer.alloc(0);
 
 /** What a directory does besides what it should. */
 export type Mishap = 'none' | 'find-fails' | 'open-fails' | 'write-fails' | 'flush-fails' | 'superseded';
@@ -20,6 +23,7 @@ export class WatchedDirectory implements SessionDirectory {
   readonly #resumes: ExtentMap | null;
   readonly #mishap: Mishap;
   openSinks = 0;
+  openBases = 0;
   writtenBytes = 0;
   received: { totalBytes: number; contentDigest: string } | null = null;
   /** Of the last sink that finished. */
@@ -39,9 +43,27 @@ export class WatchedDirectory implements SessionDirectory {
     return this.#session?.diskTaskUuid === diskTaskUuid ? this.#session : null;
   }
 
-  async openBase(session: SessionRecord, _shape: MapShape): Promise<{ none: string }> {
+  async openBase(session: SessionRecord, shape: MapShape): Promise<CompareBase | { none: string }> {
     this.#mustBeOurs(session);
-    return { none: 'there is nothing to compare with' };
+    must(shape.virtualSizeBytes > 0 && shape.clusterSizeBytes >= 512, () => 'a comparison of no disk');
+    if (this.#mishap === 'open-fails') return { none: 'there is nothing to compare with' };
+    this.openBases += 1;
+    let hasEnded = false;
+    return {
+      text: 'the base',
+      async *runs() {
+        yield { kind: 'hashed', offset: 0, clusters: 2, hashes: Buffer.from(new Uint8Array(64)) };
+        yield { kind: 'unknown', offset: 2 * shape.clusterSizeBytes, clusters: 1, hashes: NO_HASHES };
+        hasEnded = true;
+      },
+      settle: async () => {
+        must(hasEnded, () => 'a comparison was settled before its end');
+        return { token: TOKEN, text: 'the base' };
+      },
+      close: async () => {
+        this.openBases -= 1;
+      },
+    };
   }
 
   async resumeSink(session: SessionRecord, digest: Uint8Array): Promise<LayerSink | null> {
