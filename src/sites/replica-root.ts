@@ -51,7 +51,7 @@ export function createReplicaRoot(parts: {
     const id = randomUUID();
     // Files from before there were markers: such a folder is known by them, and not by its first use.
     if ((await knownFiles()) !== 'none') return catalog.noteRoot(key, id);
-    await effect('replica.root.mkdir', () => mkdir(directory, { recursive: true }));
+    await effect('replica.root.mkdir', () => mkdir(directory, { recursive: true, mode: 0o750 }));
     return catalog.noteRoot(key, (await writeRootMarker(directory, id)) ?? id);
   }
 
