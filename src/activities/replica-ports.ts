@@ -95,6 +95,11 @@ export interface ReplicaCatalog {
   } | null>;
   /** After the file has its final name: the storage and the disk task are sealed. Idempotent. */
   markSealed(input: { fence: Fence; diskTaskUuid: string; path: string; file: SealedFile }): Promise<void>;
+  /**
+   * A received layer that the storage may have lost is given up: the next plan begins another file.
+   * @returns what is to be removed; null while another task counts on it
+   */
+  rejectReceived(input: { fence: Fence; diskTaskUuid: string }): Promise<NodeFile | null>;
   /** Raises the fence above every task and closes the sessions. */
   beginDelete(input: { scheduleUuid: string; request: DeleteRequest }): Promise<void>;
   /** Rows of what is to be dropped, files first: the caller removes the files, then calls {@link finishDelete}. */

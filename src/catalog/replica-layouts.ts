@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { dirname, join, relative } from 'node:path';
 import type { Epoch, Fence } from '../contract/fence.ts';
 import { PlanBrokenError, ReopenNeededError } from '../domain/errors.ts';
-import type { SealedFile } from '../domain/sealed-file.ts';
+import type { NodeFile, SealedFile } from '../domain/sealed-file.ts';
 import { createXxh128, toHex } from '../lib/digest.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError } from './errors.ts';
@@ -147,22 +147,19 @@ export function createLayoutRows(db: Database, options: LayoutOptions) {
     rejectLayout: (input: { diskTaskUuid: string; epoch: Epoch }): Promise<string | null> =>
       inTransaction(db, 'replica.commit.rejectLayout', async trx => {
         assertOpen(await lockSession(trx, input.diskTaskUuid), input.epoch);
-        const { storage_id: id, uuid } = await locate(trx, input.diskTaskUuid);
-        await trx('snapshot_storages').where({ id }).forNoKeyUpdate().first();
-        const [rejected] = await trx('snapshot_storages')
-          .where({ id })
-          .whereIn('state', ['partial', 'sealed'])
-          .whereNotExists(
-            trx('remote_backup_disk_tasks as dt')
-              .join('remote_backup_tasks as t', 't.id', 'dt.task_id')
-              .where('dt.storage_id', id)
-              .whereNot('dt.uuid', uuid)
-              .whereNull('t.finished_at')
-              .where('dt.plan', trx.ref('t.plan')),
-          )
-          .update({ state: 'dropped' })
-          .returning<{ path: string }[]>('path');
-        return rejected?.path ?? null;
+        return (await dropUnlessCountedOn(trx, await locate(trx, input.diskTaskUuid)))?.path ?? null;
+      }),
+
+    /**
+     * The same of a layer that was received, and that the storage may have lost before it was sealed.
+     * @returns null while another task counts on it
+     * @throws {SupersededError} by the fence, or when the task has ended
+     */
+    rejectReceived: (input: { diskTaskUuid: string; fence: Fence }): Promise<NodeFile | null> =>
+      inTransaction(db, 'replica.commit.rejectReceived', async trx => {
+        const diskTask = await findDiskTask(trx, input.diskTaskUuid);
+        await lockRunningTask(trx, input.fence, diskTask.task_uuid);
+        return dropUnlessCountedOn(trx, diskTask);
       }),
 
     /** The replica files that may exist, by what the catalog says; whatever else lies there is a stray. */
@@ -192,6 +189,28 @@ function comparedNow(
     throw new ReopenNeededError(`disk ${disk} was compared with something else since`);
   }
   return compared === null || offered === null ? compared : { ...compared, guestDigest: offered.guestDigest };
+}
+
+/** Nothing happens while another task counts on the file. @returns what is to be removed now */
+async function dropUnlessCountedOn(
+  trx: Transaction,
+  { storage_id: id, uuid }: DiskTaskRow,
+): Promise<NodeFile | null> {
+  await trx('snapshot_storages').where({ id }).forNoKeyUpdate().first();
+  const [dropped] = await trx('snapshot_storages')
+    .where({ id })
+    .whereIn('state', ['partial', 'sealed'])
+    .whereNotExists(
+      trx('remote_backup_disk_tasks as dt')
+        .join('remote_backup_tasks as t', 't.id', 'dt.task_id')
+        .where('dt.storage_id', id)
+        .whereNot('dt.uuid', uuid)
+        .whereNull('t.finished_at')
+        .where('dt.plan', trx.ref('t.plan')),
+    )
+    .update({ state: 'dropped' })
+    .returning<NodeFile[]>(['node', 'path']);
+  return dropped ?? null;
 }
 
 async function locate(trx: Transaction, diskTaskUuid: string): Promise<LocatedDiskTask> {

@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, readFile, stat, statfs, unlink } from 'no
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { effect, type FaultPoint } from '../../lib/fault-points.ts';
-import { DiskFullError } from './errors.ts';
+import { DiskFullError, SyncFailedError } from './errors.ts';
 
 // The callback API: a third less work for each piece than FileHandle's.
 const writeAt = promisify(fsWrite);
@@ -65,6 +65,17 @@ export async function namingFullDisk<T>(
 async function nearestDirectory(path: string): Promise<string> {
   const parent = dirname(resolve(path));
   return parent === '/' || (await statOrNull(parent)) !== null ? parent : nearestDirectory(parent);
+}
+
+/** Runs work that makes a file durable. @throws {SyncFailedError} in place of all but a lack of room */
+export async function syncing(path: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'ENOSPC' || code === 'EDQUOT') throw error;
+    throw new SyncFailedError(path, { cause: error });
+  }
 }
 
 /** Looks before the first byte; other writers may still be faster. @throws {DiskFullError} */
@@ -135,7 +146,11 @@ export async function storeFile(
       try {
         await writeFully(`${what}.write`, file, bytes, 0);
         await effect(`${what}.truncate`, () => file.truncate(bytes.length));
-        await effect(`${what}.fsync`, () => file.sync());
+        await syncing(path, () => effect(`${what}.fsync`, () => file.sync()));
+      } catch (error) {
+        // A file that is not durable must not be found as one that is; the next attempt writes it anew.
+        await removeFile(path, `${what}.unlink`).catch(() => undefined);
+        throw error;
       } finally {
         await file.close();
       }

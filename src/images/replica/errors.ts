@@ -45,6 +45,25 @@ function shortageWords(shortage: Shortage): string {
   return `${what}, and the file system has ${formatSize(freeBytes)} free${but}`;
 }
 
+/**
+ * The storage did not make written bytes durable, and may have lost them. The kernel tells it once and then calls the
+ * same bytes clean, so nothing that was written since the last success is relied upon: it is written again.
+ */
+export class SyncFailedError extends OffsiteError {
+  readonly path: string;
+
+  constructor(path: string, options?: ErrorOptions) {
+    const reason = options?.cause instanceof Error ? options.cause.message : 'no reason was given';
+    super(
+      'SyncFailed',
+      `${path}: the storage did not make it durable: ${reason}`,
+      "Look at the storage and the kernel's log. What was not durable is sent again by itself.",
+      options,
+    );
+    this.path = path;
+  }
+}
+
 /** A file that must be new is there already. Nothing was written. */
 export class FileExistsError extends OffsiteError {
   readonly path: string;

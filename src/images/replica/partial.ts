@@ -16,6 +16,7 @@ import {
   removeFile,
   statOrNull,
   syncDirectory,
+  syncing,
   writeFully,
 } from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
@@ -70,7 +71,7 @@ export interface PartialReplica {
  * Opens a layer's partial file, or makes it: the map first, fsynced with its directory, then the image with
  * its metadata. The durable prefix of an earlier session is read back and hashed, which takes as long as the
  * storage needs to read it. A layer that is sealed already opens as one whose stream is whole.
- * @throws {DiskFullError} when the file system has less room than the rest of the file needs: nothing is made then
+ * @throws {SyncFailedError} @throws {DiskFullError} when the file system has less room than the rest of the file needs: nothing is made then
  * @throws what else `input.space` throws
  * @throws {ReplicaFileError} when the name belongs to another layout, or a sealed file is damaged
  * @throws {LayoutError} when the map cannot become a qcow2 file
@@ -144,7 +145,10 @@ async function adoptableBytes(
   const durableBytes = await progress.durableBytes();
   if (durableBytes === 0) return 0;
   const { size } = await file.stat();
-  if (durableBytes <= map.dataBytes && size >= dataStart + durableBytes) return durableBytes;
+  if (durableBytes <= map.dataBytes && size >= dataStart + durableBytes) {
+    await progress.store(durableBytes, true);
+    return durableBytes;
+  }
   await progress.reset();
   return 0;
 }
@@ -281,8 +285,8 @@ class OpenReplica implements PartialReplica {
   }
 
   async #flush(): Promise<void> {
-    const { file, progress, layout, claim } = this.#parts;
-    await effect('replica.partial.fdatasync', () => file.datasync());
+    const { paths, file, progress, layout, claim } = this.#parts;
+    await syncing(paths.partial, () => effect('replica.partial.fdatasync', () => file.datasync()));
     this.#step('data-flushed');
     await progress.store(this.#writtenBytes);
     this.#step('progress-stored');

@@ -37,10 +37,13 @@ export class ProgressFile {
     return Math.max(0, ...(await this.#slots()).map(slot => slot?.durableBytes ?? 0));
   }
 
-  /** Notes, durably, that this much of the stream is durable. */
-  async store(durableBytes: number): Promise<void> {
+  /**
+   * Notes, durably, that this much of the stream is durable.
+   * @param again writes it even where it is noted: an earlier write may not have become durable, which is told once
+   */
+  async store(durableBytes: number, again = false): Promise<void> {
     const slots = await this.#slots();
-    if (slots.every(slot => slot === null || slot.durableBytes < durableBytes)) {
+    if (again || slots.every(slot => slot === null || slot.durableBytes < durableBytes)) {
       const newest = slots.reduce((left, right) =>
         (right?.sequence ?? 0) > (left?.sequence ?? 0) ? right : left,
       );

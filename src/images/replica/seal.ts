@@ -4,7 +4,14 @@ import { basename } from 'node:path';
 import { toHex } from '../../lib/digest.ts';
 import { effect } from '../../lib/fault-points.ts';
 import { readDigestFile } from './digest-file.ts';
-import { namingFullDisk, openOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
+import {
+  namingFullDisk,
+  openOrNull,
+  removeFile,
+  statOrNull,
+  syncDirectory,
+  syncing,
+} from './durable-files.ts';
 import { ReplicaFileError } from './errors.ts';
 import { readMapFile } from './map-file.ts';
 import { type LayerPaths, layerPaths } from './names.ts';
@@ -26,7 +33,7 @@ const WRITE_BITS = 0o222;
  * the next call goes on from what it finds.
  * @returns the final path
  * @throws {ReplicaFileError} when neither file is there, or the content is not what was agreed on
- * @throws {DiskFullError}
+ * @throws {DiskFullError} @throws {SyncFailedError} when the image is not to be relied upon any more
  */
 export async function sealPartial(input: SealInput): Promise<{ path: string }> {
   const { final } = layerPaths(input.directory, input.finalName);
@@ -66,7 +73,7 @@ async function sealInOrder(input: SealInput): Promise<{ path: string }> {
 async function syncImage(paths: LayerPaths): Promise<void> {
   const file = await openOrNull(paths.partial, 'r+');
   if (file === null) throw new ReplicaFileError(paths.partial, 'there is nothing to seal');
-  await usingFile(file, () => effect('replica.seal.fsync', () => file.sync()));
+  await usingFile(file, () => syncing(paths.partial, () => effect('replica.seal.fsync', () => file.sync())));
 }
 
 /**
@@ -75,9 +82,15 @@ async function syncImage(paths: LayerPaths): Promise<void> {
  */
 export async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   if (await hasDigests(paths, contentDigest)) {
-    await usingFile(await open(paths.digests, 'r'), file =>
-      effect('replica.seal.syncDigests', () => file.sync()),
-    );
+    try {
+      await usingFile(await open(paths.digests, 'r'), file =>
+        effect('replica.seal.syncDigests', () => file.sync()),
+      );
+    } catch (error) {
+      // The next attempt makes it anew from the image.
+      await removeFile(paths.digests, 'replica.seal.unlinkDigests');
+      throw error;
+    }
   } else {
     await rebuildDigests(paths);
     await assertDigests(paths, contentDigest);

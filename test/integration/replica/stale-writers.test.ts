@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { setFaultInjector } from '../../../src/lib/fault-points.ts';
 import { useTestDatabase } from '../../support/database.ts';
 import { randomBytes } from '../../unit/images/replica-fixtures.ts';
 import { recordPaused } from '../catalog/fixtures.ts';
@@ -116,5 +117,36 @@ describe('a sealed file that was not published', () => {
 
     const published = await bench.publish(after);
     expect((await readByQemu(published, bench.root)).equals(after.content)).toBe(true);
+  });
+});
+
+describe('a received file that the storage did not make durable', () => {
+  it('is given up by its own task only, and comes anew under another name', async () => {
+    const layer = fullCopy();
+    const run = await bench.begin(layer);
+    await bench.receive(run, layer);
+    let isFired = false;
+    setFaultInjector({
+      async reach(point, when) {
+        if (point !== 'replica.seal.fsync' || when !== 'before' || isFired) return;
+        isFired = true;
+        throw Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO' });
+      },
+      reachSync: () => {},
+    });
+    try {
+      await expect(bench.sealFile(run)).rejects.toMatchObject({ code: 'SyncFailed' });
+    } finally {
+      setFaultInjector(null);
+    }
+    expect(isFired).toBe(true);
+    const older = { ...run, fence: { ...run.fence, generation: run.fence.generation - 1 } };
+    await expect(bench.catalog.rejectReceived(older)).rejects.toMatchObject({ code: 'InvalidInput' });
+    const file = await bench.catalog.rejectReceived(run);
+    expect(file?.node).toBe('b1');
+    expect(await bench.files.remove(file === null ? [] : [file])).toBe(4);
+    const path = await bench.publish(layer);
+    expect(path).not.toBe(file?.path);
+    expect((await readByQemu(path, bench.root)).equals(layer.content)).toBe(true);
   });
 });
