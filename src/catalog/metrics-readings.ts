@@ -33,6 +33,13 @@ export interface LockReading {
   readonly oldestAgeMs: number;
 }
 
+/** Replica files of one host that are damaged or in doubt. */
+export interface DamageReading {
+  readonly host: string;
+  readonly kind: 'doubt' | 'content';
+  readonly files: number;
+}
+
 /** The complete host snapshots of one host. */
 export interface SnapshotReading {
   readonly host: string;
@@ -126,6 +133,21 @@ export function createMetricsReadings(db: Database) {
         .where('hs.state', 'complete')
         .groupBy('h.ident')
         .select<SnapshotReading[]>('h.ident as host', db.raw('count(*)::integer as snapshots'));
+    },
+
+    async damage(): Promise<readonly DamageReading[]> {
+      return db('snapshot_storages as st')
+        .join('disk_snapshots as ds', 'ds.id', 'st.disk_snapshot_id')
+        .join('disks as d', 'd.id', 'ds.disk_id')
+        .join('hosts as h', 'h.id', 'd.host_id')
+        .whereNotNull('st.damage')
+        .whereIn('st.state', ['sealed', 'published'])
+        .groupBy('h.ident', 'st.damage_kind')
+        .select<DamageReading[]>(
+          'h.ident as host',
+          'st.damage_kind as kind',
+          db.raw('count(*)::integer as files'),
+        );
     },
 
     /** Null when the disk task is not known. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { IDENT, SITE_NAME } from '../contract/names.ts';
 import { FormatError, parseDuration } from '../lib/durations.ts';
-import { parseSize, parseSizeOrShare } from '../lib/sizes.ts';
+import { parseRate, parseSize, parseSizeOrShare } from '../lib/sizes.ts';
 import { parseEndpoint } from './endpoint.ts';
 
 /** Turns a parser that throws {@link FormatError} into a check; the text itself is kept. */
@@ -92,6 +92,10 @@ export const siteConfigSchema = z.strictObject({
       reserve: sizeOrShare.optional(),
       /** What the replicas on this node may occupy. */
       quota: size.optional(),
+      /** Reads each replica file whole this often, no faster than `rate` (20MiB/s by default); absent: off. */
+      scrub: z
+        .strictObject({ every: readable(parseDuration), rate: readable(parseRate).optional() })
+        .optional(),
       /** The same of single hosts. */
       hostQuotas: z.record(z.string().regex(IDENT, "must be a host's ident"), size).optional(),
     })

@@ -1,6 +1,7 @@
 /** Every metric of a worker by name, and how a scrape fills them. docs/metrics.md is compared with this by a test. */
 import { Counter, Gauge, type LabelValues, Registry } from 'prom-client';
 import type {
+  DamageReading,
   LockReading,
   ReceivedDiskName,
   ScheduleReading,
@@ -17,6 +18,7 @@ export interface ScrapeFindings extends SpaceFindings {
   readonly schedules: readonly ScheduleReading[] | null;
   readonly locks: readonly LockReading[] | null;
   readonly snapshots: readonly SnapshotReading[] | null;
+  readonly damage: readonly DamageReading[] | null;
   readonly runningSenders: number;
 }
 
@@ -64,6 +66,11 @@ export function createMetricsRegistry(): MetricsRegistry {
     'Complete host snapshots in this catalog: registered ones, and published recovery points.',
     ['host'],
   );
+  const damage = gauge(
+    'replica_files_damaged',
+    'Replica files of this site that are damaged (content) or in doubt until they are read (doubt).',
+    ['host', 'kind'],
+  );
   const attempts = counter('activity_attempts_total', 'Attempts of activities that have ended here.', [
     'activity',
   ]);
@@ -110,6 +117,8 @@ export function createMetricsRegistry(): MetricsRegistry {
       fillSpace(findings);
       snapshots.reset();
       for (const { host, snapshots: count } of findings.snapshots ?? []) snapshots.set({ host }, count);
+      damage.reset();
+      for (const { host, kind, files } of findings.damage ?? []) damage.set({ host, kind }, files);
       return registry.metrics();
     },
   };

@@ -64,6 +64,7 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
     schedules: config.replica === undefined ? null : await readings.schedules(),
     locks: config.source === undefined ? null : await readings.locks(),
     snapshots: await readings.snapshots(),
+    damage: config.replica === undefined ? null : await readings.damage(),
     // What was read may be told a little later: by then this process's clock has gone on as far.
     offsetMs: (await readings.nowMs()) - Date.now(),
   }));
@@ -89,6 +90,7 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
         schedules: catalog?.schedules ?? null,
         locks: catalog?.locks ?? null,
         snapshots: catalog?.snapshots ?? null,
+        damage: catalog?.damage ?? null,
         runningSenders: countSenders(),
         folders: folders(),
         replicaSpace: space,

@@ -11,9 +11,12 @@ import {
 import type { SiteConfig } from '../config/site-config.ts';
 import type { TaskSummary } from '../contract/schedule.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import type { Layer } from '../images/chain-layer.ts';
 import { openLayerSource } from '../images/layer-source.ts';
 import { createOverlay, writeImage } from '../images/overlay.ts';
 import { proveChain } from '../images/proof.ts';
+import { statOrNull } from '../images/replica/durable-files.ts';
+import { digestsPathOf, verifiedLayer } from '../images/replica/verified-layer.ts';
 import { effect } from '../lib/fault-points.ts';
 import { ScheduleUnknownError } from '../orchestration/errors.ts';
 import { openCatalog } from './open-catalog.ts';
@@ -83,10 +86,17 @@ const overlayOf = (disk: PointDisk, path: string): Promise<void> =>
     clusterSizeBytes: OVERLAY_CLUSTER_BYTES,
   });
 
+/** A full copy is made of what was sealed, or not at all; a layer without digests is copied as it is. */
+const verifiedWhereDigested = async (layer: Layer): Promise<Layer> =>
+  (await statOrNull(digestsPathOf(layer.path))) === null ? layer : verifiedLayer(layer);
+
 async function copyOf(disk: PointDisk, path: string, format: 'qcow2' | 'raw', root: string): Promise<void> {
   const imageRoots = [root];
   const proof = await proveChain(disk.path, { imageRoots });
-  const source = await openLayerSource({ topPath: disk.path, basePath: null, imageRoots, proof });
+  const source = await openLayerSource({
+    ...{ topPath: disk.path, basePath: null, imageRoots, proof },
+    wrapLayer: verifiedWhereDigested,
+  });
   try {
     await writeImage({
       path,

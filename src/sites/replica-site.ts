@@ -14,6 +14,7 @@ import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
+import { startPeriodicScrub } from './periodic-scrub.ts';
 import { replicaDirectoryOf } from './replica-directory.ts';
 import { createReplicaFiles } from './replica-files.ts';
 import { createReplicaGround } from './replica-ground.ts';
@@ -78,6 +79,7 @@ export async function createReplicaSite(parts: {
       : error;
   });
   const sweeper = startReplicaSweeper({ catalog, node, replicaRoot, log, nowMs: () => Date.now() });
+  const scrub = startPeriodicScrub({ catalog, root, node, replicaRoot, config: config.replica.scrub, log });
   const reconciler = startScheduleReconciler({ db, starter: createScheduleStarter(config.temporal), log });
   const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
   const listen = parseEndpoint(config.replica.listen);
@@ -114,6 +116,7 @@ export async function createReplicaSite(parts: {
     ],
     async close() {
       await reconciler.close();
+      await scrub.close();
       await sweeper.close();
       await receiver.close();
     },

@@ -88,7 +88,7 @@ export class ReplicaFileError extends OffsiteError {
     super(
       'ReplicaFileInvalid',
       `${path}: ${fault}`,
-      'Look at the storage; an undamaged recovery point can be recovered with --point.',
+      'Look at the storage; an undamaged recovery point can be recovered with --point, and any without --format, as it is.',
       options,
     );
     this.path = path;

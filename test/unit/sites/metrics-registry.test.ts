@@ -21,6 +21,7 @@ const NOTHING: ScrapeFindings = {
   schedules: null,
   locks: null,
   snapshots: null,
+  damage: null,
   runningSenders: 0,
 };
 const NIGHTLY = { ...NOTHING, schedules: [SCHEDULE] };
