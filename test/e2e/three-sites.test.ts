@@ -53,7 +53,7 @@ async function keptFor(pair: TwoSites, uuid: string): Promise<unknown> {
   const subscriptions = await rowsOf(
     pair,
     'a',
-    `select host, answered_sequence from snapshot_subscriptions where schedule_uuid = '${uuid}'`,
+    `select host, replica_site, schedule_name from snapshot_subscriptions where schedule_uuid = '${uuid}'`,
   );
   return { locks, fence, subscriptions };
 }

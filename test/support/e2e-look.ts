@@ -18,6 +18,7 @@ export const invariantsOf = (
     replicaDb: sites.databaseUrl.b,
     replicaRoots: [sites.replicaRoot],
     replicaSite: sites.siteName.b,
+    sourceSite: sites.siteName.a,
     temporal: { client: sites.client, replicaSite: sites.siteName.b },
     quiescent,
   });

@@ -131,6 +131,7 @@ const toStorage = (row: Row): StorageRow => ({
 const toSchedule = (row: Row): ScheduleRow => ({
   uuid: String(row.uuid),
   name: String(row.name),
+  sourceSite: String(row.source_site),
   host: String(row.host),
   state: row.deleted_at !== null ? 'deleted' : row.deleting === true ? 'deleting' : 'live',
   isReleasePending: row.release_pending === true,

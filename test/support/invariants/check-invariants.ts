@@ -17,6 +17,8 @@ export interface InvariantInput {
   readonly replicaDb: string;
   /** The replica's name: other replica sites of the source have locks of their own. Left out where there is none. */
   readonly replicaSite?: string;
+  /** The source's name: schedules of other sources are not judged by its catalog. Left out where there is none. */
+  readonly sourceSite?: string;
   /** The folders that hold replica files and nothing else. */
   readonly replicaRoots: readonly string[];
   /** Null leaves Temporal out, for states that were made without it. */
@@ -32,7 +34,8 @@ export async function checkInvariants(input: InvariantInput): Promise<Violation[
   const { sourceDb, replicaDb, quiescent } = input;
   const catalogs = await loadCatalogs(sourceDb, replicaDb);
   const reload = (): Promise<ReplicaRows> => loadReplica(replicaDb);
-  const found = [...checkTasks(catalogs), ...checkLocks(catalogs, quiescent, input.replicaSite)];
+  const own = ofSource(catalogs, input.sourceSite);
+  const found = [...checkTasks(own), ...checkLocks(own, quiescent, input.replicaSite)];
   const hosts = input.hosts ?? null;
   found.push(...(await collect(checkPoints(ofHosts(catalogs, hosts)))));
   found.push(...(await collect(checkFiles(catalogs.replica, input.replicaRoots, reload))));
@@ -51,4 +54,13 @@ function ofHosts({ source, replica }: Catalogs, hosts: readonly string[] | null)
     source: { ...source, snapshots: source.snapshots.filter(isOf) },
     replica: { ...replica, snapshots: replica.snapshots.filter(isOf) },
   };
+}
+
+/** The catalogs without what the replica has from other sources. */
+function ofSource(catalogs: Catalogs, sourceSite: string | undefined): Catalogs {
+  if (sourceSite === undefined) return catalogs;
+  const schedules = catalogs.replica.schedules.filter(row => row.sourceSite === sourceSite);
+  const uuids = new Set(schedules.map(({ uuid }) => uuid));
+  const tasks = catalogs.replica.tasks.filter(task => uuids.has(task.scheduleUuid));
+  return { ...catalogs, replica: { ...catalogs.replica, schedules, tasks } };
 }

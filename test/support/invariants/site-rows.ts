@@ -59,6 +59,7 @@ export interface SenderRow {
 export interface ScheduleRow {
   readonly uuid: string;
   readonly name: string;
+  readonly sourceSite: string;
   readonly host: string;
   readonly state: 'live' | 'deleting' | 'deleted';
   /** Deleted, and the source has not confirmed yet that it holds nothing for it. */
