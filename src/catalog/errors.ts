@@ -126,6 +126,17 @@ export class NotInCatalogError extends OffsiteError {
   }
 }
 
+/** Another image of this disk waits to be compared with. */
+export class SeedWaitingError extends OffsiteError {
+  constructor(host: string, disk: string, path: string) {
+    super(
+      'SeedWaiting',
+      `another image of ${host} ${disk} waits to be compared with: ${path}`,
+      `Forget that one first: \`offsite replica unseed ${host} ${disk}\`.`,
+    );
+  }
+}
+
 /** The file at a path is another one than the catalog registered there. */
 export class ImageReplacedError extends OffsiteError {
   constructor(path: string, snapshot: string) {

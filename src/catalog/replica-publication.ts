@@ -16,6 +16,7 @@ import {
   type TaskRow,
 } from './replica-rows.ts';
 import { lockLiveSchedule } from './replica-schedules.ts';
+import { noteUsedSeeds } from './replica-seeds.ts';
 
 export function createPublicationRows(db: Database) {
   return {
@@ -70,6 +71,7 @@ async function publish(
       .where({ id: task.target_snapshot_id })
       .update({ state: 'complete', sequence, published_at: trx.fn.now() });
   }
+  await noteUsedSeeds(trx, task.id, target.hostSnapshot);
   const cursor: Cursor = {
     hostSnapshot: target.hostSnapshot,
     taskUuid: task.uuid,

@@ -196,13 +196,17 @@ export async function readSummary(trx: Transaction, task: TaskRow): Promise<Task
     generation: task.generation,
     outcome: task.outcome,
     reason: task.reason,
-    warnings: task.warnings,
+    warnings: [...task.warnings, ...rows.flatMap(fallbackWarning)],
     startedAtMs: task.started_at.getTime(),
     finishedAtMs: task.finished_at?.getTime() ?? null,
     hostSnapshot: task.sync_info?.target?.hostSnapshot ?? null,
     disks: rows.map(toDiskSummary),
   };
 }
+
+/** What was to be compared had to be sent whole. */
+const fallbackWarning = ({ ident, compared }: DiskTaskRow & { ident: string }): string[] =>
+  compared?.kind === 'none' ? [`unexpected full of disk ${ident}: ${compared.text}`] : [];
 
 const toDiskSummary = (row: DiskTaskRow & { ident: string }): DiskSummary => ({
   disk: row.ident,

@@ -335,6 +335,37 @@ export interface ReplicaVerifier {
   close(): Promise<void>;
 }
 
+/** An image that an operator brought to the replica site. */
+export interface ListedSeed {
+  readonly host: string;
+  readonly disk: string;
+  readonly node: string;
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  readonly virtualSizeBytes: number;
+  readonly registeredAt: string;
+  /** When a recovery point was published that was compared with it; null while it waits. */
+  readonly usedAt: string | null;
+  /** That point. */
+  readonly usedByPoint: string | null;
+}
+
+/** Images of disks to be compared with. Needs neither A nor Temporal. */
+export interface ReplicaSeeds {
+  /** The same again changes nothing. @throws errors of the image's fault, and when another image of a disk waits */
+  register(request: {
+    readonly host: string;
+    readonly disks: readonly DiskPath[];
+    /** Null for what the suffix says. */
+    readonly format: 'qcow2' | 'raw' | null;
+  }): Promise<readonly ListedSeed[]>;
+  /** In order of host and disk. An unknown host gives none. */
+  list(filter: { readonly host: string | null }): Promise<readonly ListedSeed[]>;
+  /** Forgets the row, never the file. @throws {OffsiteError} `NotInCatalog` */
+  forget(seed: { readonly host: string; readonly disk: string }): Promise<ListedSeed>;
+  close(): Promise<void>;
+}
+
 /** A worker that polls. */
 export interface RunningWorker {
   /** What it serves, for the first lines an operator sees, such as its task queues and its receiver. */
@@ -357,6 +388,7 @@ export interface SiteServices {
   openSourceSpaceService(config: SiteConfig): Promise<SourceSpaceService>;
   openReplicaInventory(config: SiteConfig): Promise<ReplicaInventory>;
   openReplicaVerifier(config: SiteConfig): Promise<ReplicaVerifier>;
+  openReplicaSeeds(config: SiteConfig): Promise<ReplicaSeeds>;
   openReplicaFileService(config: SiteConfig): Promise<ReplicaFileService>;
   /**
    * Starts this node's worker; resolves when it polls, and waits for PostgreSQL and Temporal as long as they need.

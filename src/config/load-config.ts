@@ -192,6 +192,12 @@ function resolvePaths(config: SiteConfig, baseFolder: string, environment: Envir
     ...config,
     dataDir: environment.OFFSITE_DATA_DIR ? resolve(config.dataDir) : absolute(config.dataDir),
     ...(source && { source: { ...source, imageRoots: source.imageRoots.map(absolute) } }),
-    ...(replica?.directory && { replica: { ...replica, directory: absolute(replica.directory) } }),
+    ...(replica && {
+      replica: {
+        ...replica,
+        ...(replica.directory && { directory: absolute(replica.directory) }),
+        ...(replica.seedRoots && { seedRoots: replica.seedRoots.map(absolute) }),
+      },
+    }),
   };
 }

@@ -88,6 +88,7 @@ export const siteConfigSchema = z.strictObject({
       listen: endpoint,
       advertise: reachableEndpoint.optional(),
       directory: filePath.optional(),
+      seedRoots: z.array(filePath).optional(),
       /** What stays free on the replicas' file system, as a size or a share of it: `10GiB`, `5%`; 1 % by default. */
       reserve: sizeOrShare.optional(),
       /** What the replicas on this node may occupy. */

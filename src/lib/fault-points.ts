@@ -63,6 +63,8 @@ const REPLICA = {
   'replica.commit.recordSyncInfo': "A's answer: host snapshot, disks and disk tasks",
   'replica.commit.openSession': 'a receiver session, fenced by its epoch',
   'replica.commit.closeSessions': "a schedule's receiver sessions are closed",
+  'replica.commit.registerSeeds': 'images that an operator brought are registered',
+  'replica.commit.forgetSeed': 'an image that an operator brought is forgotten',
   'replica.commit.settleComparison': 'what a disk is compared with',
   'replica.commit.adoptLayout': "a layer's layout and file name",
   'replica.commit.rejectLayout': 'a layout whose files are of no use',

@@ -5,6 +5,7 @@ import { startWorkerProcess, type WorkerProcess } from './worker-process.ts';
 
 export { openReplicaFileService } from './replica-file-service.ts';
 export { openReplicaInventory } from './replica-inventory.ts';
+export { openReplicaSeeds } from './replica-seeds.ts';
 export { openReplicaVerifier } from './replica-verification.ts';
 export { setup } from './setup.ts';
 export { openSourceInventory } from './source-inventory.ts';

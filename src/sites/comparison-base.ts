@@ -58,7 +58,7 @@ function openCandidate(
   return openCompareBase({
     topPath: path,
     topFormat: format,
-    imageRoots: kind === 'seed' ? [...seedRoots, replicaRoot] : [replicaRoot],
+    imageRoots: kind === 'seed' ? seedRoots : [replicaRoot],
     shape,
     expected: kind === 'seed' ? null : digests,
   });
@@ -90,6 +90,7 @@ class CandidateBase implements CompareBase {
   async settle(): Promise<{ token: Uint8Array; text: string }> {
     const { catalog, session } = this.#input;
     const { kind, path, format, seedUuid, storageId, text: what } = this.#candidate;
+    await this.#noteDamage();
     const doubt = await this.#doubt();
     const text =
       doubt === null
@@ -112,13 +113,22 @@ class CandidateBase implements CompareBase {
     return this.#opened.close();
   }
 
+  /** Whoever reads a replica tells what of it is damaged: it is no base for others, either. */
+  async #noteDamage(): Promise<void> {
+    const { catalog } = this.#input;
+    for (const { path, fault } of this.#opened.damage) {
+      const layer = this.#candidate.layers.find(candidate => candidate.path === path);
+      if (layer?.sealed != null) await catalog.noteDamage({ node: layer.node, path, reason: fault });
+    }
+  }
+
   /** What speaks against an overlay over the image, in words. */
   async #doubt(): Promise<string | null> {
     const { kind, mayCarry, layers } = this.#candidate;
     if (kind === 'seed') return 'an image that was brought is no base for later ones';
     if (this.#opened.doubt !== null) return `it is in doubt (${this.#opened.doubt})`;
     for (const layer of layers) {
-      const doubt = await doubtSealedFile(layer.path, layer.sealed);
+      const doubt = layer.damage?.reason ?? (await doubtSealedFile(layer.path, layer.sealed));
       if (doubt !== null) return `it is in doubt (${layer.path}: ${doubt})`;
     }
     if (!(await this.#isWholeChain())) return 'its files name others than the catalog';

@@ -19,6 +19,7 @@ import { replicaDirectoryOf } from './replica-directory.ts';
 import { createReplicaFiles } from './replica-files.ts';
 import { createReplicaGround } from './replica-ground.ts';
 import { createReplicaRoot } from './replica-root.ts';
+import { seedRootsOf } from './replica-seeds.ts';
 import { createReplicaSpace, createUsageCounter, spaceLimitsOf } from './replica-space.ts';
 import { startReplicaSweeper } from './replica-sweeper.ts';
 import type { Role } from './role.ts';
@@ -67,10 +68,11 @@ export async function createReplicaSite(parts: {
     usage,
     hostOf: path => basename(dirname(dirname(path))),
   });
+  const seedRoots = seedRootsOf(config);
   const receiver = createReceiver({
     identity,
     listen: parseEndpoint(config.replica.listen),
-    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot, space, ground })),
+    directory: metrics.counting(createSessionDirectory({ catalog, replicaRoot, space, ground, seedRoots })),
     log,
   });
   await receiver.start().catch(error => {
@@ -96,7 +98,7 @@ export async function createReplicaSite(parts: {
       cut: (diskTaskUuid, below) => receiver.cut(diskTaskUuid, below),
       progress: diskTaskUuid => receiver.progress(diskTaskUuid),
     },
-    files: createReplicaFiles({ catalog, replicaRoot, node, space, ground }),
+    files: createReplicaFiles({ catalog, replicaRoot, node, space, ground, seedRoots }),
     clock: () => Date.now(),
   });
   const { openReceiver, awaitReceived, finishDiskTask, ...catalogActivities } = activities;

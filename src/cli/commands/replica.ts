@@ -7,6 +7,7 @@ import type { ReplicaInventory } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
 import { loadSiteServices, using } from '../services.ts';
 import { addReplicaFileCommands } from './replica-files.ts';
+import { addSeedCommands } from './replica-seeds.ts';
 import { addReplicaVerify } from './replica-verify.ts';
 
 interface RecoverOptions {
@@ -56,6 +57,7 @@ export function addReplicaCommands(program: Command, io: CliIo, exit: (code: num
 
   addReplicaFileCommands(replica, io);
   addReplicaVerify(replica, io, exit);
+  addSeedCommands(replica, io);
 
   replica
     .command('recover')

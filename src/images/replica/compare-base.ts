@@ -40,6 +40,8 @@ export interface OpenedCompareBase {
   runs(): AsyncGenerator<BaseRun, undefined>;
   /** Why the base is not proven, in words, null when it is: after all runs. */
   readonly doubt: string | null;
+  /** The layers whose bytes are not those that were sealed: after all runs. */
+  readonly damage: readonly { readonly path: string; readonly fault: string }[];
   /** The files of the chain, the top first. */
   readonly realPaths: readonly string[];
   close(): Promise<void>;
@@ -99,6 +101,10 @@ class CompareBase implements OpenedCompareBase {
 
   get realPaths(): readonly string[] {
     return this.#chain.layers.map(({ realPath }) => realPath);
+  }
+
+  get damage(): readonly { path: string; fault: string }[] {
+    return this.#checks.flatMap(({ path, fault }) => (fault === null ? [] : [{ path, fault }]));
   }
 
   get doubt(): string | null {

@@ -22,14 +22,19 @@ export async function checkLayer(layer: Layer, contentDigest: string): Promise<L
 }
 
 export class LayerCheck {
-  readonly #path: string;
+  readonly path: string;
   readonly #expected: Iterator<BlockDigest>;
   #fault: string | null;
 
   constructor(path: string, digests: LayerDigests | null, fault: string | null) {
-    this.#path = path;
+    this.path = path;
     this.#expected = (digests?.blocks() ?? [])[Symbol.iterator]();
     this.#fault = fault;
+  }
+
+  /** What speaks against the layer, without its name. */
+  get fault(): string | null {
+    return this.#fault;
   }
 
   /** True while nothing speaks against the layer: then all of its data is to be given to {@link block}. */
@@ -39,7 +44,7 @@ export class LayerCheck {
 
   /** In words, null for none; after {@link end} that proves the layer. */
   get doubt(): string | null {
-    return this.#fault === null ? null : `${this.#path}: ${this.#fault}`;
+    return this.#fault === null ? null : `${this.path}: ${this.#fault}`;
   }
 
   /**

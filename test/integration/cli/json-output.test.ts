@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
@@ -102,6 +102,12 @@ async function replicaCommands(): Promise<void> {
   await offsite('b', 'replica verify');
   await offsite('b', 'replica space');
   await offsite('b', 'replica sweep', '--dry-run');
+  const seed = join(folder, 'data', 'site-b', 'seeds', 'vda.raw');
+  await mkdir(dirname(seed), { recursive: true });
+  await writeFile(seed, Buffer.alloc(512));
+  await offsite('b', 'replica seed', 'brought', '--disk', `vda=${seed}`);
+  await offsite('b', 'replica seeds');
+  await offsite('b', 'replica unseed', 'brought', 'vda');
   await offsite('b', 'replica recover', 'my-host', '--to', join(folder, 'recovered'));
 }
 

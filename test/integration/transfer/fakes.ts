@@ -13,6 +13,7 @@ import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 import type { Log } from '../../../src/lib/log.ts';
 import { loadIdentity, type NodeIdentity } from '../../../src/transfer/identity.ts';
 import type { ReceiverLimits, SenderLimits } from '../../../src/transfer/limits.ts';
+import type { ComparedOffer } from '../../../src/transfer/messages.ts';
 import type { LayerSink, LayerSource, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
 import { createReceiver, type Receiver } from '../../../src/transfer/receiver.ts';
 import { type SendLayerOptions, type SentLayer, sendLayer } from '../../../src/transfer/sender.ts';
@@ -207,7 +208,11 @@ export class MemoryDirectory implements SessionDirectory {
     return replica.open();
   }
 
-  async openSink(session: SessionRecord, map: ExtentMap): Promise<LayerSink> {
+  async openSink(
+    session: SessionRecord,
+    map: ExtentMap,
+    _compared?: ComparedOffer | null,
+  ): Promise<LayerSink> {
     const replica = new MemoryReplica(map);
     this.onNewReplica(replica);
     this.replicas.set(session.diskTaskUuid, replica);
