@@ -1,10 +1,10 @@
 /** Small file work that survives a power cut, and says so when there is no room. */
-import { read as fsRead, write as fsWrite } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, stat, statfs, unlink } from 'node:fs/promises';
+import { constants, read as fsRead, write as fsWrite } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, statfs, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { effect, type FaultPoint } from '../../lib/fault-points.ts';
-import { DiskFullError, SyncFailedError } from './errors.ts';
+import { DiskFullError, ReplicaFileError, SyncFailedError } from './errors.ts';
 
 // The callback API: a third less work for each piece than FileHandle's.
 const writeAt = promisify(fsWrite);
@@ -90,19 +90,67 @@ export async function allocatedBytes(path: string): Promise<number> {
   return stats === null ? 0 : stats.blocks * 512;
 }
 
-/** @returns null when there is no such file */
+/** Of the name itself: a symbolic link is not followed. @returns null when there is no such name */
 export async function statOrNull(path: string) {
-  return nullIfMissing(stat(path));
+  return nullIfMissing(lstat(path));
 }
 
 /** @returns null when there is no such file */
 export async function readOrNull(path: string): Promise<Buffer | null> {
-  return nullIfMissing(readFile(path));
+  const file = await openOrNull(path, 'r');
+  if (file === null) return null;
+  try {
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
 }
 
-/** @returns null when there is no such file */
-export async function openOrNull(path: string, flags: 'r' | 'r+'): Promise<FileHandle | null> {
-  return nullIfMissing(open(path, flags));
+/** As {@link openRegular}. @returns null when there is no such file */
+export async function openOrNull(path: string, mode: 'r' | 'r+'): Promise<FileHandle | null> {
+  return nullIfMissing(openRegular(path, mode));
+}
+
+/** What opening says of a name that is no regular file: a link, a folder, a socket. */
+const NOT_REGULAR = new Set(['ELOOP', 'EISDIR', 'ENXIO', 'ENODEV']);
+
+/**
+ * Opens one of our own files. Whoever can write into the replica folder could have put something else under its
+ * name: no link is followed, no FIFO waited for, and what is written to has this one name only.
+ * @throws {ReplicaFileError} when it is something else
+ */
+export async function openRegular(path: string, mode: 'r' | 'r+'): Promise<FileHandle> {
+  const { O_RDONLY, O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const flags = (mode === 'r' ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK;
+  const file = await open(path, flags).catch(error => {
+    if (!NOT_REGULAR.has(errorCode(error) ?? '')) throw error;
+    throw new ReplicaFileError(path, 'it is no regular file, or a symbolic link');
+  });
+  try {
+    const stats = await file.stat();
+    if (!stats.isFile()) throw new ReplicaFileError(path, 'it is no regular file');
+    if (mode === 'r+' && stats.nlink > 1) {
+      throw new ReplicaFileError(path, 'it has another name, which would change with it');
+    }
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Looks whether a disk's folder and its host's are folders of their own: neither may lead elsewhere. The replica
+ * folder itself may be a link, which is the operator's.
+ * @throws {ReplicaFileError} naming the link
+ */
+export async function assertOwnFolders(directory: string): Promise<void> {
+  for (const folder of [dirname(resolve(directory)), resolve(directory)]) {
+    const stats = await statOrNull(folder);
+    if (stats !== null && !stats.isDirectory()) {
+      throw new ReplicaFileError(folder, 'it is a symbolic link, or no folder');
+    }
+  }
 }
 
 /** Opens a file for reading and writing without cutting it, and makes it where it is missing. */

@@ -1,5 +1,5 @@
 /** A replica file while it is received: laid out before the first byte, resumed by its durable prefix. */
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { ContentDigester, mapDigest } from '../../domain/content-digest.ts';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { createXxh128 } from '../../lib/digest.ts';
@@ -9,9 +9,11 @@ import { copyStream, writeMetadata } from '../qcow2/writer.ts';
 import { readDigestFile, storeDigestFile } from './digest-file.ts';
 import {
   allocatedBytes,
+  assertOwnFolders,
   makeDirectories,
   namingFullDisk,
   openOrCreate,
+  openRegular,
   readFully,
   removeFile,
   statOrNull,
@@ -80,6 +82,7 @@ export async function openPartial(input: OpenPartialInput): Promise<PartialRepli
   const { directory, finalName, map, backing } = input;
   const layout = computeLayout(map, backing);
   const paths = layerPaths(directory, finalName);
+  await assertOwnFolders(directory);
   await makeDirectories(directory);
   if ((await statOrNull(paths.final)) !== null) return openSealed(paths, layout);
 
@@ -156,7 +159,7 @@ async function adoptableBytes(
 /** A sealed layer of this very layout: all of it is there, and is hashed again. */
 async function openSealed(paths: LayerPaths, layout: Qcow2Layout): Promise<PartialReplica> {
   const digests = await readDigestFile(paths.digests);
-  const file = await open(paths.final, 'r');
+  const file = await openRegular(paths.final, 'r');
   try {
     const digester = await hashPrefix(file, paths.final, layout, layout.map.dataBytes);
     const contentDigest = digester.finish();

@@ -1,15 +1,17 @@
 /** Takes away what is no longer wanted of a layer. Whether it may go is the catalog's to say. */
 import { basename, dirname } from 'node:path';
-import { removeFile, syncDirectory } from './durable-files.ts';
+import { assertOwnFolders, removeFile, syncDirectory } from './durable-files.ts';
 import { incrementName, type LayerPaths, layerPaths } from './names.ts';
 
 /**
- * Removes every file of a layer, sealed or partial.
+ * Removes every file of a layer, sealed or partial. Links are removed and never followed.
+ * @throws {ReplicaFileError} when the folder leads elsewhere
  * @returns how many files there were
  */
 export async function removeReplicaFiles(finalPath: string): Promise<number> {
   const directory = dirname(finalPath);
   const finalName = basename(finalPath);
+  await assertOwnFolders(directory);
   const removed =
     (await removeLayer(layerPaths(directory, finalName))) +
     (await removeLayer(layerPaths(directory, incrementName(finalName))));

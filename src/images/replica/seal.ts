@@ -1,12 +1,14 @@
 /** The end of a partial file: it becomes a sealed layer. */
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, rename } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { toHex } from '../../lib/digest.ts';
 import { effect } from '../../lib/fault-points.ts';
 import { readDigestFile } from './digest-file.ts';
 import {
+  assertOwnFolders,
   namingFullDisk,
   openOrNull,
+  openRegular,
   removeFile,
   statOrNull,
   syncDirectory,
@@ -49,6 +51,7 @@ async function sealInOrder(input: SealInput): Promise<{ path: string }> {
   const { directory, finalName, contentDigest } = input;
   const step = (name: string) => input.onStep?.(name);
   const paths = layerPaths(directory, finalName);
+  await assertOwnFolders(directory);
   if ((await statOrNull(paths.final)) === null) {
     await syncImage(paths);
     step('image-synced');
@@ -83,7 +86,7 @@ async function syncImage(paths: LayerPaths): Promise<void> {
 export async function ensureDigests(paths: LayerPaths, contentDigest: string): Promise<void> {
   if (await hasDigests(paths, contentDigest)) {
     try {
-      await usingFile(await open(paths.digests, 'r'), file =>
+      await usingFile(await openRegular(paths.digests, 'r'), file =>
         effect('replica.seal.syncDigests', () => file.sync()),
       );
     } catch (error) {
@@ -136,7 +139,7 @@ async function hasDigests(paths: LayerPaths, contentDigest: string): Promise<boo
 }
 
 async function makeReadOnly(path: string): Promise<void> {
-  await usingFile(await open(path, 'r'), async file => {
+  await usingFile(await openRegular(path, 'r'), async file => {
     // A retry must not touch the file: its times are part of its proof. Who may read it the umask has decided.
     const mode = (await file.stat()).mode & 0o777;
     if ((mode & WRITE_BITS) !== 0) {

@@ -1,5 +1,5 @@
 /** Looks whether a sealed file is still the one that was sealed, without reading its data. */
-import { stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { type SealedFile, sealedFileDoubt } from '../../domain/sealed-file.ts';
 import { toHex } from '../../lib/digest.ts';
 import { fileStateOf } from '../proof.ts';
@@ -12,7 +12,7 @@ import { ReplicaFileError } from './errors.ts';
  * @throws {ReplicaFileError} when the file is none, or its digest file is missing or no digest file
  */
 export async function sealedFileOf(path: string): Promise<SealedFile> {
-  const stats = await stat(path, { bigint: true });
+  const stats = await lstat(path, { bigint: true });
   if (!stats.isFile()) throw new ReplicaFileError(path, 'not a regular file');
   const { contentDigest } = await readDigestHead(`${path}.digests`);
   return { ...fileStateOf(stats), contentDigest: toHex(contentDigest) };
