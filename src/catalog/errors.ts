@@ -143,7 +143,7 @@ export class ImageReplacedError extends OffsiteError {
     super(
       'ImageReplaced',
       `${path} is not the file that snapshot ${snapshot} registered there`,
-      `Bring the old file back, or run \`offsite source forget ${snapshot}\` and import again.`,
+      `Bring the old file back, give the new one another path, or run \`offsite source forget ${snapshot}\` (not while it is locked) and import again.`,
     );
   }
 }
