@@ -9,6 +9,7 @@ import { printable } from '../render/table.ts';
 import { TaskBars } from '../render/task-bars.ts';
 import { renderSpan, renderTime } from '../render/times.ts';
 import { outcomeWords, stepWords } from '../render/words.ts';
+import { wrapped } from '../render/wrapped.ts';
 import type { ScheduleJson } from '../schedule-json.ts';
 
 const LOOK_EVERY_MS = 1_000;
@@ -95,7 +96,7 @@ function liveBars({ io }: CommandContext): WatchOutput {
   const area = new LiveArea(text => io.out(text));
   const bars = new TaskBars();
   const draw = (lines: readonly string[]): void =>
-    area.draw(lines.map(line => line.slice(0, io.columns() - 1)));
+    area.draw(lines.flatMap(line => wrapped(line, io.columns() - 1)));
   return {
     show(json) {
       const nowMs = io.nowMs();
