@@ -79,6 +79,8 @@ export interface SitesAccess {
 
 export interface SitesOptions {
   readonly webUi?: boolean;
+  /** False: the test starts the workers itself. */
+  readonly workers?: boolean;
   /** Called when both servers answer, before the sites are configured. */
   readonly prepare?: (servers: {
     readonly dataDir: string;
@@ -90,7 +92,7 @@ export interface SitesOptions {
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
 export async function startSites(
   plans: readonly SitePlan[],
-  { webUi = false, prepare }: SitesOptions = {},
+  { webUi = false, workers = true, prepare }: SitesOptions = {},
 ): Promise<Sites> {
   const dataDir = mkdtempSync(join(tmpdir(), 'offsite-e2e-'));
   const [postgres = 0, grpc = 0, http = 0, ui = 0, ...receivers] = await chooseFreePorts(4 + plans.length);
@@ -140,7 +142,7 @@ export async function startSites(
     );
   }
   await supervisor.start(
-    [...running.values()].map(({ name, configPath }) => ({
+    (workers ? [...running.values()] : []).map(({ name, configPath }) => ({
       kind: 'process' as const,
       name: `worker-${name}`,
       command: process.execPath,

@@ -50,13 +50,15 @@ export interface TwoSitesOptions {
   readonly replicaRoot?: string;
   readonly rule?: SourceRule;
   readonly webUi?: boolean;
+  /** False: the test starts the workers itself. */
+  readonly workers?: boolean;
   /** Called when both servers answer, before the sites are configured. */
   readonly prepare?: (servers: Servers) => Promise<Access>;
 }
 
 /** Starts PostgreSQL, Temporal and a worker a site, all of this test's own, so that it may kill any of them. */
 export async function startTwoSites(options: TwoSitesOptions = {}): Promise<TwoSites> {
-  const { replicaRoot, rule = {}, webUi = false, prepare } = options;
+  const { replicaRoot, rule = {}, webUi = false, workers = true, prepare } = options;
   const sites = await startSites(
     [
       { name: 'a', replicaRoot: null, sourceOf: { b: rule } },
@@ -64,6 +66,7 @@ export async function startTwoSites(options: TwoSitesOptions = {}): Promise<TwoS
     ],
     {
       webUi,
+      workers,
       ...(prepare === undefined
         ? {}
         : {

@@ -34,18 +34,17 @@ export async function readMapFile(path: string): Promise<StoredLayout | null> {
 }
 
 /**
- * Stores the layout unless it stands there already; file and directory are fsynced.
+ * Stores the layout; file and directory are fsynced. What stands there already is written again: an attempt that died
+ * between the write and its fsync may have left it.
  * @throws {ReplicaFileError} when another layout stands there: that one's file is never opened
  */
 export async function storeMapFile(paths: LayerPaths, layout: StoredLayout): Promise<void> {
   const bytes = encodeMapFile(layout);
   const stored = await readOrNull(paths.map);
-  if (stored === null || !stored.equals(bytes)) {
-    if (stored !== null && decodeMapFile(stored) !== null) {
-      throw new ReplicaFileError(paths.map, 'this name belongs to another layout');
-    }
-    await storeFile(paths.map, bytes, 'replica.map');
+  if (stored !== null && !stored.equals(bytes) && decodeMapFile(stored) !== null) {
+    throw new ReplicaFileError(paths.map, 'this name belongs to another layout');
   }
+  await storeFile(paths.map, bytes, 'replica.map');
   await syncDirectory(paths.directory, 'replica.map.syncDirectory');
 }
 

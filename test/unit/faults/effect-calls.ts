@@ -151,7 +151,11 @@ export function createEffects(checker: ts.TypeChecker) {
   /** The text of a literal, or of the constant that is named. */
   function textOf(node: ts.Expression): string | null {
     if (ts.isStringLiteralLike(node)) return node.text;
-    if (ts.isTemplateExpression(node)) return node.getText().slice(1);
+    if (ts.isTemplateExpression(node)) {
+      const [first] = node.templateSpans;
+      const begins = node.head.text === '' && first !== undefined ? textOf(first.expression) : '';
+      return `${begins ?? ''}${node.getText().slice(1)}`;
+    }
     if (!ts.isIdentifier(node)) return null;
     const declared = checker.getSymbolAtLocation(node)?.valueDeclaration;
     if (declared === undefined || !ts.isVariableDeclaration(declared) || declared.initializer === undefined)
