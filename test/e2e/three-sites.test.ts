@@ -130,8 +130,8 @@ test('a replica is the source of a third site: its published points, under its l
   // B keeps what C's next increment stands on, whatever is asked of its own schedule.
   const { uuid } = await showSchedule(bToC, 'onward');
   const locks = await locksAt(bToC);
-  expect(locks).toEqual([expect.objectContaining({ snapshot: second })]);
-  expect(locks[0]?.lockType).toContain(uuid);
+  expect(locks.map(({ snapshot }) => snapshot)).toContain(second);
+  expect(locks.every(({ lockType }) => lockType.endsWith(uuid))).toBe(true);
   await aToB.json('b', 'schedule', 'delete', 'nearby', '--purge');
   const refusal = await until(
     'the purge that is refused',
