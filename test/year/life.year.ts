@@ -7,7 +7,7 @@ import { DAY_MS, HOUR_MS, YearSites } from './year-sites.ts';
 
 const DAYS = 366;
 /** The intervals; at most 8, so that one falls into the blackout each day. With 1 the year takes four times as long. */
-const EVERY_HOURS = Number(process.env.OFFSITE_YEAR_EVERY_HOURS ?? 4);
+const EVERY_HOURS = Number(process.env.OFFSITE_YEAR_EVERY_HOURS ?? 8);
 const EVERY_MS = EVERY_HOURS * HOUR_MS;
 const ZONE = 'Europe/Berlin';
 /** The continuous schedule looks each five minutes, which are many tasks: so long it is watched. */
