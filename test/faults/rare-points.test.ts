@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { Client, Connection } from '@temporalio/client';
 import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { migrate, openDatabase } from '../../src/catalog/database.ts';
 import { createLiveScheduleRows } from '../../src/catalog/live-schedules.ts';
@@ -9,13 +10,15 @@ import { createNodeRegistry } from '../../src/catalog/nodes.ts';
 import { grantRuntimeRole } from '../../src/catalog/runtime-role.ts';
 import { createSourceGuardRows } from '../../src/catalog/source-guard.ts';
 import { createSubscriptionRows } from '../../src/catalog/subscriptions.ts';
-import { createOverlay } from '../../src/images/overlay.ts';
+import { purgeWorkflowId } from '../../src/contract/names.ts';
+import { createOverlay, writeImageInAnyOrder } from '../../src/images/overlay.ts';
+import { readMapFile, storeMapFile } from '../../src/images/replica/map-file.ts';
 import { incrementName, layerPaths } from '../../src/images/replica/names.ts';
 import { openPartial } from '../../src/images/replica/partial.ts';
 import { writeRootMarker } from '../../src/images/replica/root-marker.ts';
 import { openIncrement, sealStandAlone } from '../../src/images/replica/stand-alone.ts';
 import { toHex } from '../../src/lib/digest.ts';
-import { createScheduleStarter } from '../../src/orchestration/schedule-start.ts';
+import { createScheduleStarter, startPurge } from '../../src/orchestration/schedule-start.ts';
 import { removeLeftFiles, sweepReplicas } from '../../src/sites/replica-sweeper.ts';
 import { FINGERPRINT } from '../integration/catalog/fixtures.ts';
 import {
@@ -59,6 +62,54 @@ describe('files', () => {
       await expect(done).rejects.toMatchObject({ code: 'FileExists' });
       expect(await readdir(dir)).toEqual(['replica.qcow2', 'vda.qcow2']);
       expect(await qemuCheck(path)).toEqual(SOUND);
+    });
+  });
+
+  it.each(['restore.writePiece', 'restore.truncatePieces'] as const)(
+    '%s: an image that is written in any order gets its name whole or not at all',
+    async point => {
+      await withMemoryDir(async dir => {
+        const stream = randomBytes(MIB, 3);
+        let runs = 0;
+        const write = async (): Promise<string> => {
+          runs += 1;
+          const path = join(dir, `${runs}.qcow2`);
+          const map = mapOf(MIB, 65536, [['data', 16]]);
+          await qemuImg('create', '-q', '-f', 'qcow2', join(dir, 'base.qcow2'), '1M');
+          const backing = { name: 'base.qcow2', format: 'qcow2' as const };
+          await writeImageInAnyOrder({ path, map, backing }, async put => {
+            await put(stream.subarray(65536), 65536);
+            await put(stream.subarray(0, 65536), 0);
+          });
+          return path;
+        };
+        const path = await interrupted(point, write);
+        expect((await readdir(dir)).sort()).toEqual(['3.qcow2', 'base.qcow2']);
+        await qemuImg('convert', '-f', 'qcow2', '-O', 'raw', path, join(dir, 'raw'));
+        expect((await readFile(join(dir, 'raw'))).equals(stream)).toBe(true);
+      });
+    },
+  );
+
+  it('a map whose fsync failed goes, and is stored anew', async () => {
+    await withMemoryDir(async directory => {
+      const map = mapOf(MIB, 65536, [['data', 16]]);
+      const paths = layerPaths(directory, nameOf(map));
+      const lost = { point: 'replica.map.fsync', code: 'EIO' } as const;
+      await interrupted('replica.map.unlink', () => storeMapFile(paths, { map, backing: null }), lost);
+      expect((await readMapFile(paths.map))?.map.dataBytes).toBe(map.dataBytes);
+    });
+  });
+
+  it.each([
+    ['replica.digests.unlink', 'replica.digests.fsync'],
+    ['replica.seal.unlinkDigests', 'replica.seal.syncDigests'],
+  ] as const)('%s: digests whose fsync failed go, and are made anew', async (point, lost) => {
+    await withMemoryDir(async directory => {
+      const layer = { map: mapOf(MIB, 65536, [['data', 16]]), stream: randomBytes(MIB, 4) };
+      const name = await interrupted(point, () => sealLayer(directory, layer), { point: lost, code: 'EIO' });
+      expect(await qemuCheck(join(directory, name))).toEqual(SOUND);
+      expect([...(await filesOf(directory)).keys()].sort()).toEqual([name, `${name}.digests`]);
     });
   });
 
@@ -184,6 +235,26 @@ describe('replicas', () => {
     const reject = () => bench.catalog.rejectLayout({ ...run.session });
     await interrupted('replica.commit.rejectLayout', reject);
     expect(await database().db('snapshot_storages').where({ state: 'partial' })).toEqual([]);
+  });
+
+  it('a received layer that the storage may have lost is given up once', async () => {
+    const sent = layer();
+    const run = await bench.begin(sent);
+    await bench.receive(run, sent);
+    await interrupted('replica.commit.rejectReceived', () => bench.catalog.rejectReceived(run));
+    expect(await database().db('snapshot_storages').where({ state: 'partial' })).toEqual([]);
+  });
+
+  it('the replicas of a deleted schedule are removed by one workflow', async () => {
+    const connection = await Connection.connect({ address: inject('temporalAddress') });
+    try {
+      const client = new Client({ connection });
+      await interrupted('temporal.start.purge', () => startPurge(client, bench.spec));
+      const { status } = await client.workflow.getHandle(purgeWorkflowId(bench.spec.uuid)).describe();
+      expect(status.name).toBe('RUNNING');
+    } finally {
+      await connection.close();
+    }
   });
 
   it('what is said of a file is said once, and taken back', async () => {
