@@ -181,6 +181,7 @@ describe('a layout', () => {
     const [first, second] = await Promise.all([adopt(running, map), adopt(running, map)]);
     expect(first).toEqual({
       storageId: expect.any(Number),
+      compared: null,
       layoutDigest: expect.stringMatching(/^[0-9a-f]{32}$/),
       mapDigest: map,
       directory: `/replicas/${spec.host}/vda`,
