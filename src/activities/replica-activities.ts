@@ -106,8 +106,8 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
       return { disks: await catalog.recordSyncInfo({ ...input, node: ports.node }) };
     },
 
-    finishTask: input => catalog.finishTask(input),
-    endTask: input => catalog.endTask(input),
+    finishTask: async input => ({ ...(await catalog.finishTask(input)), siteNowMs: ports.clock() }),
+    endTask: async input => ({ ...(await catalog.endTask(input)), siteNowMs: ports.clock() }),
     checkScheduleValid: input => catalog.taskValidity(input),
 
     async beginDelete(input) {

@@ -72,6 +72,8 @@ export interface TaskSummary {
    * in histories of version 0.1.0.
    */
   readonly targetAgeMs?: number | null;
+  /** The replica site's clock when this was told; absent as above. */
+  readonly siteNowMs?: number;
 }
 
 export interface RequestOutcome {

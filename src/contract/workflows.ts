@@ -23,6 +23,8 @@ export interface TaskResult {
    * A's newest; null without an answer. Absent in histories of version 0.1.0.
    */
   readonly answeredSequence?: number | null;
+  /** The replica site's clock minus Temporal's when the task ended; absent as above. */
+  readonly siteOffsetMs?: number;
 }
 
 /** The input of `remoteBackupDiskTask`: one disk of one plan. */

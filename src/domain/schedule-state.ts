@@ -212,9 +212,10 @@ export function siteClockSeen(
   nowMs: number,
 ): ScheduleState {
   if (siteNowMs === undefined) return state;
-  const offsetMs = siteNowMs - nowMs;
-  return { ...state, siteOffsetMs: Math.abs(offsetMs) <= CLOCKS_AGREE_MS ? 0 : offsetMs };
+  return { ...state, siteOffsetMs: unlessClose(siteNowMs - nowMs) };
 }
+
+const unlessClose = (offsetMs: number): number => (Math.abs(offsetMs) <= CLOCKS_AGREE_MS ? 0 : offsetMs);
 
 /** Takes the blackout that lasts, or the next. */
 export const blackoutFound = (state: ScheduleState, blackout: Blackout | null): ScheduleState => ({
@@ -237,7 +238,9 @@ export function taskBegun(state: ScheduleState, nowMs: number): ScheduleState {
 /** A task ended with a result. */
 export function afterTask(state: ScheduleState, result: TaskResult, nowMs: number): ScheduleState {
   const { summary, targetTakenAtMs } = result;
-  const ended = { ...state, lastTask: summary, ...newsAfter(state, result) };
+  const siteOffsetMs =
+    result.siteOffsetMs === undefined ? state.siteOffsetMs : unlessClose(result.siteOffsetMs);
+  const ended = { ...state, siteOffsetMs, lastTask: summary, ...newsAfter(state, result) };
   const stillBehindSinceMs = ended.news[0]?.atMs ?? null;
   switch (summary.outcome) {
     case 'published':

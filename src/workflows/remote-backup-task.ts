@@ -251,6 +251,7 @@ class TaskRun {
     return {
       summary,
       targetTakenAtMs: takenAtMs ?? null,
+      ...(summary.siteNowMs !== undefined && { siteOffsetMs: summary.siteNowMs - Date.now() }),
       answeredSequence: target?.sourceSequence ?? this.#answer?.newestSequence ?? null,
     };
   }
