@@ -93,7 +93,8 @@ export function createEffects(checker: ts.TypeChecker) {
   function flagsOf(type: ts.Type, node: ts.Expression): string {
     if (type.isStringLiteral()) return type.value;
     if (!(type.flags & ts.TypeFlags.NumberLike)) return 'w';
-    return /O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)/.test(declarationText(node)) ? 'w' : 'r';
+    // As with `r+`, opening to write makes nothing; the writes have points of their own.
+    return /O_(CREAT|TRUNC|APPEND)/.test(declarationText(node)) ? 'w' : 'r';
   }
 
   function declarationText(node: ts.Expression): string {
