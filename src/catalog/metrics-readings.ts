@@ -33,7 +33,7 @@ export interface LockReading {
   readonly oldestAgeMs: number;
 }
 
-/** Replica files of one host that are damaged or in doubt. */
+/** Replica files of one host that are damaged or in doubt; none are told as 0. */
 export interface DamageReading {
   readonly host: string;
   readonly kind: 'doubt' | 'content';
@@ -140,13 +140,14 @@ export function createMetricsReadings(db: Database) {
         .join('disk_snapshots as ds', 'ds.id', 'st.disk_snapshot_id')
         .join('disks as d', 'd.id', 'ds.disk_id')
         .join('hosts as h', 'h.id', 'd.host_id')
-        .whereNotNull('st.damage')
+        .joinRaw("cross join (values ('content'), ('doubt')) as k (kind)")
+        .whereNotNull('st.layout_digest')
         .whereIn('st.state', ['sealed', 'published'])
-        .groupBy('h.ident', 'st.damage_kind')
+        .groupBy('h.ident', 'k.kind')
         .select<DamageReading[]>(
           'h.ident as host',
-          'st.damage_kind as kind',
-          db.raw('count(*)::integer as files'),
+          'k.kind',
+          db.raw('count(*) filter (where st.damage_kind = k.kind)::integer as files'),
         );
     },
 

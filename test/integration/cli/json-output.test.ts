@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -26,13 +27,16 @@ const note = (command: string, ...values: unknown[]): void => {
   printed.set(command, [...(printed.get(command) ?? []), ...values]);
 };
 
-/** Runs a command at one of the two sites, and notes what it prints. `status` has an exit code for monitoring. */
+/** Their exit codes tell monitoring what they found. */
+const TELLING = new Set(['status', 'replica verify']);
+
+/** Runs a command at one of the two sites, and notes what it prints. */
 async function offsite(site: 'a' | 'b', command: string, ...args: string[]): Promise<unknown> {
   const config = join(folder, 'data', `site-${site}.yaml`);
   const { code, out, err } = await runStarter([...command.split(' '), ...args, '--json'], {
     OFFSITE_CONFIG: config,
   });
-  expect({ command, args, code: command === 'status' ? 0 : code, err }).toEqual({
+  expect({ command, args, code: TELLING.has(command) ? 0 : code, err }).toEqual({
     command,
     args,
     code: 0,
@@ -60,6 +64,7 @@ beforeAll(async () => {
   await startDev(['--disk', `vda=${vda}`]);
   await Promise.all([sourceCommands(other, spare), replicaCommands(), scheduleLooks()]);
   await Promise.all([scheduleRequests(), workerCommand()]);
+  await damageCommands();
 }, 240_000);
 
 afterAll(async () => {
@@ -101,7 +106,6 @@ async function replicaCommands(): Promise<void> {
   await offsite('b', 'replica list');
   await offsite('b', 'replica verify');
   await offsite('b', 'replica space');
-  await offsite('b', 'replica sweep', '--dry-run');
   const seed = join(folder, 'data', 'site-b', 'seeds', 'vda.raw');
   await mkdir(dirname(seed), { recursive: true });
   await writeFile(seed, Buffer.alloc(512));
@@ -109,6 +113,27 @@ async function replicaCommands(): Promise<void> {
   await offsite('b', 'replica seeds');
   await offsite('b', 'replica unseed', 'brought', 'vda');
   await offsite('b', 'replica recover', 'my-host', '--to', join(folder, 'recovered'));
+}
+
+/** Files that nobody knows, and a replica that rots. */
+async function damageCommands(): Promise<void> {
+  type Listed = { host: string; disks: { path: string }[] }[];
+  const points = (await offsite('b', 'replica list')) as Listed;
+  const path = points.find(({ host }) => host === 'my-host')?.disks[0]?.path ?? '';
+  const stray = (digit: string, suffix: string) =>
+    join(dirname(path), `${randomUUID()}.${digit.repeat(16)}.qcow2${suffix}`);
+  await writeFile(stray('a', '.partial'), 'not whole');
+  await writeFile(stray('b', ''), 'whole, for all that is known');
+  await offsite('b', 'replica sweep', '--dry-run');
+  await offsite('b', 'replica sweep', '--dry-run', '--older-than', '1s');
+
+  const file = await open(path, 'r+');
+  const { size } = await file.stat();
+  await file.write(Buffer.from('rot'), 0, 3, size - 4096);
+  await file.close();
+  await offsite('b', 'replica verify');
+  await offsite('b', 'replica list');
+  await offsite('b', 'replica verify', '--repair');
 }
 
 async function scheduleLooks(): Promise<void> {

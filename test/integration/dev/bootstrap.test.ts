@@ -22,7 +22,8 @@ const root = resolve(import.meta.dirname, '../../..');
 function smallClone() {
   const folder = temporaryFolder();
   const clone = join(folder, 'clone');
-  for (const name of ['bin', 'scripts', 'tsconfig.json', 'tsconfig.build.json', 'src/domain/errors.ts']) {
+  const sources = ['src/domain/errors.ts', 'src/contract/fence.ts'];
+  for (const name of ['bin', 'scripts', 'tsconfig.json', 'tsconfig.build.json', ...sources]) {
     cpSync(join(root, name), join(clone, name), { recursive: true });
   }
   cpSync(join(root, 'src/dev/temporal-cli.ts'), join(clone, 'src/dev/temporal-cli.ts'));
@@ -36,7 +37,7 @@ function smallClone() {
   const bin = join(folder, 'bin');
   mkdirSync(bin);
   const packages = ['node', 'typescript', '@types', 'undici-types']
-    .map(name => `ln -s ${join(root, 'node_modules', name)} node_modules/${name}`)
+    .map(name => `ln -sfn ${join(root, 'node_modules', name)} node_modules/${name}`)
     .join('\n');
   writeFileSync(
     join(bin, 'npm'),

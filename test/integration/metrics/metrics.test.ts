@@ -31,7 +31,13 @@ beforeAll(async () => {
   for (const [index, site] of (['a', 'b'] as const).entries()) {
     address[site] = `127.0.0.1:${ports[index]}`;
     const config = parse(await readFile(sites.configPath[site], 'utf8'));
-    await writeConfig(sites.configPath[site], { ...config, metrics: { listen: address[site] } });
+    const limits = { replica: { quota: '1GiB' }, source: { guard: { freeBelow: '1MiB' } } };
+    await writeConfig(sites.configPath[site], {
+      ...config,
+      metrics: { listen: address[site] },
+      ...(config.replica && { replica: { ...config.replica, ...limits.replica } }),
+      ...(config.source && { source: { ...config.source, ...limits.source } }),
+    });
     await sites.supervisor.restart(`worker-${site}`);
   }
 }, 300_000);
@@ -94,7 +100,13 @@ test('a worker serves each documented metric of its role and no other, over a ru
   expect(sampleValue(a, 'offsite_activity_retries_total', query)).toBe(failures - 1);
   expect(sampleValue(a, 'offsite_activity_attempts_total', query)).toBe(failures + 1);
 
-  expectDocumented([a, b]);
+  // What files occupy is looked at less often.
+  const later = await until(
+    'what the replicas occupy',
+    both,
+    found => (sampleValue(found.b, 'offsite_replica_used_bytes', { host: 'web1' }) ?? 0) > 0,
+  );
+  expectDocumented([later.a, later.b]);
   for (const site of ['a', 'b'] as const) {
     expect(await health(site)).toEqual({ status: 200, body: { database: true, temporal: true } });
   }
