@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import type { ReplicaCatalog } from '../catalog/replica-catalog.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { statOrNull } from '../images/replica/durable-files.ts';
-import { ROOT_MARKER, readRootMarker, writeRootMarker } from '../images/replica/root-marker.ts';
+import {
+  ROOT_MARKER,
+  readRootMarker,
+  settleRootMarker,
+  writeRootMarker,
+} from '../images/replica/root-marker.ts';
 import { effect } from '../lib/fault-points.ts';
 
 /** The folder of replicas is not there, or another one lies in its place. Heals when the right one is mounted. */
@@ -47,7 +52,11 @@ export function createReplicaRoot(parts: {
     const noted = await catalog.rootIdOf(key);
     if (noted !== null) return noted;
     const found = await readRootMarker(directory);
-    if (found !== null) return catalog.noteRoot(key, found);
+    if (found !== null) {
+      // A row without its marker is refused: a power cut must not take back the name that it was noted for.
+      await settleRootMarker(directory);
+      return catalog.noteRoot(key, found);
+    }
     const id = randomUUID();
     // Files from before there were markers: such a folder is known by them, and not by its first use.
     if ((await knownFiles()) !== 'none') return catalog.noteRoot(key, id);

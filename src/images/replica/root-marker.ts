@@ -1,13 +1,15 @@
 /** The marker of a folder of replicas: a file with the folder's id, so that another folder in its place is told. */
 import { randomUUID } from 'node:crypto';
-import { link, open, rename, unlink } from 'node:fs/promises';
+import { link, open, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UUID } from '../../contract/names.ts';
 import { effect } from '../../lib/fault-points.ts';
-import { errorCode, readOrNull, syncDirectory } from './durable-files.ts';
+import { errorCode, readOrNull, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 
 /** Its content is the id and a line end: a person can write it by hand. */
 export const ROOT_MARKER = '.offsite-replicas';
+/** Half a marker, under a name of its own. */
+const TEMPORARY = /^\.offsite-replicas\.[0-9a-f-]{36}\.tmp$/;
 
 /** @returns the folder's id; null where the folder or its marker is missing, or the marker has no id */
 export async function readRootMarker(root: string): Promise<string | null> {
@@ -30,15 +32,21 @@ export async function writeRootMarker(root: string, id: string): Promise<string 
   } finally {
     await file.close();
   }
-  try {
-    await giveName(temporary, path);
-  } finally {
-    await effect('replica.marker.unlink', () => unlink(temporary)).catch(error => {
-      if (errorCode(error) !== 'ENOENT') throw error;
-    });
+  await giveName(temporary, path);
+  await settleRootMarker(root);
+  return readRootMarker(root);
+}
+
+/**
+ * After there is a marker: what crashed attempts left beside it goes, and its name becomes durable, which somebody may
+ * have given just before a crash.
+ */
+export async function settleRootMarker(root: string): Promise<void> {
+  for (const name of await readdir(root)) {
+    if (!TEMPORARY.test(name)) continue;
+    await removeFile(join(root, name), 'replica.marker.unlink');
   }
   await syncDirectory(root, 'replica.marker.syncDirectory');
-  return readRootMarker(root);
 }
 
 /** A hard link never replaces a file. Some file systems know none. */
@@ -47,7 +55,8 @@ async function giveName(temporary: string, path: string): Promise<void> {
     await effect('replica.marker.link', () => link(temporary, path));
   } catch (error) {
     const code = errorCode(error);
-    if (code === 'EEXIST') return;
+    // Another process has given the name; it may have removed ours already.
+    if (code === 'EEXIST' || (code === 'ENOENT' && (await statOrNull(path)) !== null)) return;
     if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw error;
     await effect('replica.marker.rename', () => rename(temporary, path));
   }

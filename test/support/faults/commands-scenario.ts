@@ -1,6 +1,6 @@
 /** An operator's commands, each run again until it ends well: import, create, pause, recover, forget. */
 import { execFile } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Fault } from '../../../src/lib/fault-injection.ts';
@@ -36,6 +36,7 @@ export async function commands(on: FaultSites, faults: readonly Fault[]): Promis
 
   for (const format of ['overlay', 'qcow2', 'raw']) await recover(on, name, path, format);
   await forget(on, name);
+  await seed(on, `${name}-seeded`, path);
   await host.remove();
 }
 
@@ -63,6 +64,24 @@ function visibleFiles(folder: string): readonly string[] {
     // It died before the folder was made.
     return [];
   }
+}
+
+/** What was registered before is found again; what was forgotten is gone, its file is not. */
+async function seed(on: FaultSites, host: string, path: string): Promise<void> {
+  const folder = join(on.sites.dataDir, 'site-b', 'seeds');
+  mkdirSync(folder, { recursive: true });
+  const copy = join(folder, `${host}.qcow2`);
+  copyFileSync(path, copy);
+  await again(on, 'b', () => ['replica', 'seed', host, '--disk', `vda=${copy}`]);
+  const seeds = await on.rows<{ count: number }>(
+    'b',
+    `select count(*)::int from replica_seeds where path = $1`,
+    [copy],
+  );
+  expect(seeds).toEqual([{ count: 1 }]);
+  await again(on, 'b', () => ['replica', 'unseed', host, 'vda'], /is not in the catalog/);
+  expect(await on.rows('b', 'select 1 from replica_seeds where path = $1', [copy])).toEqual([]);
+  expect(existsSync(copy)).toBe(true);
 }
 
 async function forget(on: FaultSites, name: string): Promise<void> {
