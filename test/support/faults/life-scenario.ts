@@ -83,16 +83,23 @@ const untilRate = (on: FaultSites): Promise<void> =>
     async () => (await on.rows('a', 'select 1 from task_rates')).length > 0,
   );
 
+/** B has nothing unfinished, and A locks no more than what the cursor stands on. */
 const untilGivenUp = (on: FaultSites, host: FaultHost): Promise<void> =>
   awaiting('nothing unfinished', async () => {
-    const rows = await on.rows(
+    const dropped = await on.rows(
       'b',
       `select 1 from remote_backup_schedules s join remote_backup_tasks t on t.schedule_uuid = s.uuid
        where s.name = $1 and s.paused and t.finished_at is not null and t.generation = s.last_generation
        and t.target_snapshot_id is null`,
       [host.name],
     );
-    return rows.length > 0;
+    const locks = await on.rows(
+      'a',
+      `select 1 from host_snapshot_locks l join host_snapshots hs on hs.id = l.host_snapshot_id
+       join hosts h on h.id = hs.host_id where h.ident = $1`,
+      [host.name],
+    );
+    return dropped.length > 0 && locks.length === 1;
   });
 
 /** Some bytes of a disk are on their way, and more are to come. */
