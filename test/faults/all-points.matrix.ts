@@ -46,7 +46,6 @@ describe.runIf(cases.some(({ scenario }) => scenario !== 'start'))('running site
 
   beforeAll(async () => {
     on = await startFaultSites();
-    await on.startWorkers();
   }, 300_000);
 
   afterAll(async () => {

@@ -29,6 +29,7 @@ const RUNS: Readonly<Record<Scenario, Run>> = {
 
 /** Runs the case; all of its faults have fired, its tasks are published, and section 9 holds. */
 export async function runCase(on: FaultSites, { scenario, faults }: FaultCase): Promise<void> {
+  if (scenario !== 'start' && on.keeper.startCount('b') === 0) await on.startWorkers();
   const done = new AbortController();
   const released = releaseHolds(on, done.signal);
   try {
