@@ -16,13 +16,13 @@ const SEED = Buffer.alloc(4);
 export const BLAKE3_BYTES = 32;
 
 /** BLAKE3, 32 bytes: where equality alone decides that bytes are not sent. docs/decisions/0019 says why. */
-export const blake3 = (bytes: Uint8Array): Buffer => blake3Of(bytes);
+export const blake3 = (bytes: Uint8Array): Buffer => blake3Of(asBuffer(bytes));
 
 /** A streaming xxh3-128. @see https://github.com/Cyan4973/xxHash (XXH3, 128 bits, seed 0, big-endian) */
 export function createXxh128(): { update(bytes: Uint8Array): void; digest(): Uint8Array } {
   const hash = new XXHash128(SEED);
   return {
-    update: bytes => hash.update(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
+    update: bytes => hash.update(asBuffer(bytes)),
     digest: () => hash.digest(),
   };
 }
@@ -31,3 +31,6 @@ export function createXxh128(): { update(bytes: Uint8Array): void; digest(): Uin
 export const xxh3Of = (bytes: Buffer): Buffer => XXHash3.hash(bytes);
 
 export const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** The same bytes, which the addons take as a Buffer only. */
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
