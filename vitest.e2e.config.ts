@@ -5,11 +5,13 @@ import { defineConfig } from 'vitest/config';
 export const LONG_E2E = [
   ...['black-hole', 'changing-ground', 'clocks', 'cockpit', 'compare', 'create-again', 'fencing', 'network'],
   ...['replica-folder', 'signals-in-steps', 'space', 'temporal-database-lost', 'three-sites', 'verify'],
-].map(name => `test/e2e/${name}.test.ts`);
+]
+  .map(name => `test/e2e/${name}.test.ts`)
+  .concat('test/integration/metrics/metrics.test.ts');
 
 export default defineConfig({
   test: {
-    include: ['test/e2e/*.test.ts'],
+    include: ['test/e2e/*.test.ts', 'test/integration/metrics/metrics.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
     maxWorkers: 1,
