@@ -8,6 +8,8 @@ import { FaultHost, SETTINGS } from './fault-host.ts';
 import type { FaultSites } from './fault-sites.ts';
 
 const KIB = 1024;
+/** An increment then takes twice as long as a keep-alive is waited for, and longer after a lost connection. */
+const SLOW_BYTES = 96 * KIB;
 /** What leads to two points that an undisturbed run does not reach. */
 const PROVOKED: readonly Fault[] = [
   // The receiver says so as its last word.
@@ -38,11 +40,11 @@ export async function life(on: FaultSites, faults: readonly Fault[]): Promise<vo
   await host.untilPublished(second);
 
   const rate = (bytes: number) => ({ ...settings, bandwidthBytesPerSecond: bytes });
-  await ask(on, host, { kind: 'updateSettings', settings: rate(256 * KIB) });
+  await ask(on, host, { kind: 'updateSettings', settings: rate(SLOW_BYTES) });
   const third = await host.snapshot();
   await inTransfer(on);
   if (isIn('transfer.send.keepAlive')) await keepAliveSent(on);
-  await ask(on, host, { kind: 'updateSettings', settings: rate(192 * KIB) });
+  await ask(on, host, { kind: 'updateSettings', settings: rate(1.5 * SLOW_BYTES) });
   await untilRate(on);
   await ask(on, host, { kind: 'pause', mode: 'now' });
   await host.untilEnded(third, 'paused');

@@ -58,6 +58,13 @@ async function start(on: FaultSites, faults: readonly Fault[]): Promise<void> {
   expect(on.keeper.startCount('a') + on.keeper.startCount('b'), 'workers started before').toBe(0);
   on.arm(faults);
   await on.startWorkers();
+  // What failed as the worker started, and did not end it, is done when it is first needed.
+  if (faults.some(({ kind }) => kind !== 'crash')) {
+    const host = new FaultHost(on, nextName());
+    const snapshot = await host.snapshot();
+    await host.createSchedule();
+    await host.untilPublished(snapshot);
+  }
   await on.untilFired();
 }
 
