@@ -38,6 +38,7 @@ export interface ListedPoint {
     readonly disk: string;
     readonly path: string;
     readonly virtualSizeBytes: number;
+    readonly damage: { readonly path: string } | null;
   }[];
 }
 

@@ -1,5 +1,6 @@
 /** An operator without a process for each command: the catalog of site A, and signals to schedules of site B. */
 import { randomUUID } from 'node:crypto';
+import { createReplicaInventory } from '../../src/catalog/replica-inventory.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
 import { CONTRACT_VERSION, scheduleWorkflowId } from '../../src/contract/names.ts';
 import {
@@ -12,6 +13,7 @@ import {
 } from '../../src/contract/schedule.ts';
 import { initialScheduleState } from '../../src/domain/schedule-state.ts';
 import { startScheduleWorkflow } from '../../src/orchestration/schedule-start.ts';
+import { openCatalog } from '../../src/sites/open-catalog.ts';
 import { openSourceInventory } from '../../src/sites/source-inventory.ts';
 import { until } from './e2e-host.ts';
 import type { TwoSites } from './two-sites.ts';
@@ -47,6 +49,8 @@ export interface Operator {
 
 export async function openOperator(sites: TwoSites): Promise<Operator> {
   const inventory = await openSourceInventory(await loadConfig(sites.configPath.a));
+  const db = await openCatalog(await loadConfig(sites.configPath.b), 'replica');
+  const replica = createReplicaInventory(db);
   const handle = (name: string) => sites.client.workflow.getHandle(scheduleWorkflowId('b', name));
   const operator: Operator = {
     async importDisks(host, disks) {
@@ -81,14 +85,25 @@ export async function openOperator(sites: TwoSites): Promise<Operator> {
     },
     untilStatus: (name, what, ready) => until(what, () => operator.status(name), ready),
     async untilPublished(name, snapshot) {
-      const { lastTask } = await operator.untilStatus(
-        name,
+      // The status tells of the newest task only, and that may be one after it already.
+      const ofSnapshot = (task: TaskSummary) =>
+        task.outcome === 'published' && task.hostSnapshot === snapshot;
+      const published = (await until(
         `${snapshot} published`,
-        found => found.lastTask?.outcome === 'published' && found.lastTask.hostSnapshot === snapshot,
+        async () => (await replica.showSchedule(name))?.tasks.find(ofSnapshot),
+        found => found !== undefined,
+      )) as TaskSummary;
+      await operator.untilStatus(
+        name,
+        `the end of task ${published.generation}`,
+        ({ lastTask }) => (lastTask?.generation ?? 0) >= published.generation,
       );
-      return lastTask as TaskSummary;
+      return published;
     },
-    close: () => inventory.close(),
+    async close() {
+      await inventory.close();
+      await db.destroy();
+    },
   };
   return operator;
 }
