@@ -84,7 +84,10 @@ export interface SyncTarget {
   /** The sequence in the answering site's catalog. */
   readonly sourceSequence: number;
   readonly takenAtMs: number;
+  /** Of a CDP host snapshot: the newest common checkpoint at the answer. The task brings at least that. */
   readonly position: Position | null;
+  /** Of a CDP host snapshot: its frozen base, which the replica has published. */
+  readonly base?: string;
   readonly disks: readonly DiskPlan[];
 }
 
@@ -104,4 +107,6 @@ export interface SyncAnswer {
   readonly waiting: boolean;
   /** The place of A's newest complete snapshot when it answered, 0 for none. Absent from version 0.1.0. */
   readonly newestSequence?: number;
+  /** The target is the base of something newer: the next task is to begin at once. */
+  readonly continues?: boolean;
 }

@@ -32,6 +32,16 @@ export interface SendDiskInput {
   readonly proof: readonly LayerProof[];
   readonly receiver: ReceiverOffer;
   readonly bandwidthBytesPerSecond: number | null;
+  /** With the method `append` only. */
+  readonly journal?: JournalWindow;
+}
+
+/** How far a journal is to be sent. */
+export interface JournalWindow {
+  /** The sequence of a checkpoint that must have been sent. */
+  readonly checkpoint: number;
+  /** Follows the journal for so long, or to the end of its epoch; null ends at the checkpoint. */
+  readonly followMs: number | null;
 }
 
 /** Progress, as heartbeats and results carry it. Bytes are bytes of the data stream. */

@@ -56,6 +56,55 @@ export interface CompareBase {
   close(): Promise<void>;
 }
 
+/** One record of a journal, as both sites count them: without the ends of segments. */
+export interface TransferRecord {
+  readonly type: 'write' | 'zero' | 'discard' | 'checkpoint';
+  /** Its number in the disk's journal, from 0 and without a gap. */
+  readonly index: number;
+  readonly sequence: number;
+  readonly timeUs: number;
+  /** In guest bytes; of a checkpoint 0 and the length of its name. */
+  readonly offset: number;
+  readonly length: number;
+  readonly payload: Buffer;
+}
+
+/** Whose journal it is. Both ends must mean the same one. */
+export interface JournalIdentity {
+  /** The epoch's, which is that of the CDP host snapshot. */
+  readonly epochUuid: string;
+  readonly host: string;
+  readonly disk: string;
+  readonly virtualSizeBytes: number;
+  /** What every record of the epoch comes after. */
+  readonly start: { readonly sequence: number; readonly timeUs: number };
+}
+
+/** What a sender reads of a journal that may still grow. */
+export interface JournalSource {
+  readonly identity: JournalIdentity;
+  /**
+   * The records from number `index` on, in bounded batches, as they come; ends where the window does, right after a
+   * checkpoint. @throws {PlanBrokenError} when the journal has no such record any more, or is damaged
+   */
+  read(index: number, signal: AbortSignal): AsyncIterable<readonly TransferRecord[]>;
+  close(): Promise<void>;
+}
+
+/** What a receiver writes of a journal. Calls do not overlap, but for `append` while `commit` runs. */
+export interface JournalSink {
+  /** The number of the first record that is wanted. */
+  readonly nextIndex: number;
+  /** @throws {ProtocolError} unless the first one is the next */
+  append(records: readonly TransferRecord[]): Promise<void>;
+  /**
+   * Makes what was appended durable, notes it in the catalog, and publishes the newest checkpoint that all disks have.
+   * @returns the number of the next record, by the catalog
+   */
+  commit(): Promise<{ nextIndex: number; recordBytes: number }>;
+  close(): Promise<void>;
+}
+
 export interface SessionRecord {
   readonly diskTaskUuid: string;
   readonly epoch: Epoch;

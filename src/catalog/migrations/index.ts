@@ -12,6 +12,7 @@ import { sql as spaceAndClocks } from './0007-space-and-clocks.ts';
 import { sql as comparisons } from './0008-comparisons.ts';
 import { sql as lostWorkflows } from './0009-lost-workflows.ts';
 import { sql as pins } from './0010-pins.ts';
+import { sql as cdp } from './0011-cdp.ts';
 
 export interface CatalogMigration {
   readonly name: string;
@@ -29,4 +30,5 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
   { name: '0008-comparisons', sql: comparisons },
   { name: '0009-lost-workflows', sql: lostWorkflows },
   { name: '0010-pins', sql: pins },
+  { name: '0011-cdp', sql: cdp },
 ];
