@@ -1,6 +1,7 @@
 /** Brings the pure decision together with the proofs of the files. */
 import type { LayerProof, SyncAnswer, SyncQuery } from '../contract/sync.ts';
 import { answerOf, decide, proofDoubt } from '../domain/decision.ts';
+import { find, imagesOf } from '../domain/decision-input.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import type { HostView } from '../domain/host-view.ts';
 import type { SourceImages, SyncContext } from './source-ports.ts';
@@ -25,7 +26,9 @@ async function proveAgain(
   view: HostView | null,
 ): Promise<Map<string, string | null>> {
   const doubts = new Map<string, string | null>();
-  const disks = view?.snapshots.find(({ uuid }) => uuid === prev?.hostSnapshot)?.disks ?? [];
+  const snapshots = view?.snapshots ?? [];
+  const snapshot = prev === null ? undefined : find(snapshots, prev.hostSnapshot);
+  const disks = (snapshot === undefined ? null : imagesOf(snapshots, snapshot))?.disks ?? [];
   for (const { disk, path } of disks) {
     const sent = prev?.proofs.find(proof => proof.disk === disk)?.layers ?? [];
     try {

@@ -49,6 +49,8 @@ export interface EmptyTask {
   readonly replicaDoubts: SyncQuery['replicaDoubts'];
   /** Left out by versions that cannot compare. */
   readonly comparable?: SyncQuery['comparable'];
+  /** Left out by versions that cannot take journals. */
+  readonly canAppend?: boolean;
 }
 
 /** One disk task as B recorded it. */

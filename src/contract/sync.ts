@@ -61,6 +61,8 @@ export interface SyncQuery {
   readonly replicaDoubts: readonly { readonly disk: string; readonly doubt: string }[];
   /** Where B can compare; left out by versions that cannot, which are therefore answered *full*. */
   readonly comparable?: readonly ComparableDisk[];
+  /** Left out by versions that cannot take journals: they are not offered any. */
+  readonly canAppend?: boolean;
 }
 
 /** How one disk of the target is to travel. */

@@ -1,41 +1,17 @@
 /** What is to be synchronised: the decision table of the architecture, as a pure function over catalog rows. */
-import type {
-  ComparableDisk,
-  DiskPlan,
-  LayerProof,
-  Position,
-  SyncAnswer,
-  SyncMethod,
-  SyncQuery,
-  SyncTarget,
-} from '../contract/sync.ts';
+import type { DiskPlan, LayerProof, Position, SyncAnswer, SyncQuery, SyncTarget } from '../contract/sync.ts';
+import { type DecisionInput, doubtOf, find, imagesOf } from './decision-input.ts';
+import {
+  appendDisk,
+  CANNOT_COMPARE,
+  chooseDisk,
+  type DiskChoice,
+  type Ground,
+  NEW_DISK,
+  parentsOf,
+} from './disk-choice.ts';
 import { OffsiteError } from './errors.ts';
-import type { DiskView, HostView, SnapshotView } from './host-view.ts';
-
-export interface DecisionInput {
-  readonly query: SyncQuery;
-  /** Null when the source's catalog does not know the host. */
-  readonly view: HostView | null;
-  /**
-   * For each disk of prev: null when its files are proven to be those that were sent, else the doubt in words
-   * ({@link proofDoubt}). A disk of prev that is not in here counts as not proven.
-   */
-  readonly prevDoubts: ReadonlyMap<string, string | null>;
-  /** True when prev's lock is there. Without prev it does not matter. */
-  readonly prevLocked: boolean;
-}
-
-/** A disk of the target as the decision wants it sent; the activity proves `path` and adds the proof. */
-export interface DiskChoice {
-  readonly disk: string;
-  readonly method: SyncMethod;
-  readonly baseSnapshot: string | null;
-  readonly reason: string;
-  readonly virtualSizeBytes: number;
-  readonly node: string;
-  /** The top layer's file. */
-  readonly path: string;
-}
+import type { SnapshotView } from './host-view.ts';
 
 export interface TargetChoice {
   readonly hostSnapshot: string;
@@ -43,6 +19,7 @@ export interface TargetChoice {
   readonly sourceSequence: number;
   readonly takenAtMs: number;
   readonly position: Position | null;
+  readonly base?: string;
   readonly disks: readonly DiskChoice[];
 }
 
@@ -65,28 +42,31 @@ export class NodeUnknownError extends OffsiteError {
 /** At most this many passed-over host snapshots are named; `skippedCount` has them all. */
 export const MAX_SKIPPED_NAMES = 100;
 
-const CANNOT_COMPARE = 'the version of the replica site cannot compare';
-
 /**
  * Decides what to sync. Total over valid input: it never throws, and the same input gives the same decision.
- * The first row that matches wins; rows 5 and 6 for CDP host snapshots come with CDP itself.
+ * The first row that matches wins. A CDP host snapshot follows only on its base or on itself; whoever has neither
+ * gets the base first (docs/decisions/0048).
  */
 export function decide(input: DecisionInput): Decision {
   const { query } = input;
-  const complete = replicable(input.view);
+  const complete = replicable(input);
   const newest = complete.at(-1);
   const prev = query.prev === null ? null : (find(complete, query.prev.hostSnapshot) ?? null);
+  const from = { complete, prev };
 
   const unfinished = unfinishedTarget(query, complete, prev);
-  if (unfinished !== null) return toTarget(input, complete, 1, prev, unfinished);
+  if (unfinished !== null) return toTarget(input, from, 1, unfinished);
   if (newest === undefined) return waiting(input);
-  if (query.prev === null) return toTarget(input, complete, 3, null, newest);
-  if (prev === null) return toTarget(input, complete, 4, null, newest);
+  if (query.prev === null) return toTarget(input, from, 3, newest);
+  if (prev === null) return toTarget(input, from, 4, newest);
 
-  const next = nextTarget(query, complete, prev);
-  if (next !== null) return toTarget(input, complete, 6, prev, next);
   const isDoubted = prev.disks.some(({ disk }) => doubtOf(input, disk) !== null);
-  return isDoubted ? toTarget(input, complete, 4, prev, prev) : upToDate(input, prev);
+  if (!isDoubted && growsFurther(query, prev) && (query.type === 'continuous' || newest === prev)) {
+    return toTarget(input, from, 5, prev);
+  }
+  const next = nextTarget(query, complete, prev);
+  if (next !== null && !(isDoubted && next.epoch !== undefined)) return toTarget(input, from, 6, next);
+  return isDoubted ? toTarget(input, from, 4, imagesOf(complete, prev) ?? newest) : upToDate(input, prev);
 }
 
 /** Makes the answer of a decision. @throws {NodeUnknownError} when a disk's node has no fingerprint yet */
@@ -131,15 +111,25 @@ const PROOF_WORDS = {
 } as const satisfies Record<Exclude<keyof LayerProof, 'device'>, string>;
 const PROOF_FIELDS = Object.keys(PROOF_WORDS) as (keyof typeof PROOF_WORDS)[];
 
-/** The host snapshots that this version can send, in rising sequence. */
-function replicable(view: HostView | null): readonly SnapshotView[] {
-  return (view?.snapshots ?? [])
-    .filter(({ kind, disks }) => kind === 'qcow2' && disks.length > 0)
+/** The host snapshots that can be sent, in rising sequence: of CDP those with a base and something to say. */
+function replicable({ query, view }: DecisionInput): readonly SnapshotView[] {
+  const all = view?.snapshots ?? [];
+  return all
+    .filter(snapshot => snapshot.disks.length > 0)
+    .filter(
+      ({ kind, epoch }) =>
+        kind === 'qcow2' ||
+        (query.canAppend === true &&
+          epoch !== undefined &&
+          epoch.newestCheckpoint > 0 &&
+          find(all, epoch.baseSnapshot) !== undefined),
+    )
     .sort((left, right) => left.sequence - right.sequence);
 }
 
-const find = (snapshots: readonly SnapshotView[], uuid: string): SnapshotView | undefined =>
-  snapshots.find(snapshot => snapshot.uuid === uuid);
+/** True when prev is a CDP host snapshot that has a common checkpoint beyond the cursor. */
+const growsFurther = ({ prev: cursor }: SyncQuery, prev: SnapshotView): boolean =>
+  prev.epoch !== undefined && prev.epoch.newestCheckpoint > (cursor?.position?.checkpoint ?? 0);
 
 /** Row 1's target: complete here, and not older than what is published already. */
 function unfinishedTarget(
@@ -162,12 +152,13 @@ function nextTarget(
   return (type === 'continuous' ? newer[0] : newer.at(-1)) ?? null;
 }
 
-function waiting({ query, view }: DecisionInput): Decision {
+function waiting(input: DecisionInput): Decision {
+  const { query, view } = input;
   const what =
     view === null
       ? `the source does not know the host ${query.host}`
       : `the host ${query.host} has no complete snapshot yet`;
-  const warnings = cdpWarnings(view);
+  const warnings = cdpWarnings(input);
   if (query.prev !== null) {
     warnings.push(`the published replica ${query.prev.hostSnapshot} stays, but its source is gone: ${what}`);
   }
@@ -175,8 +166,10 @@ function waiting({ query, view }: DecisionInput): Decision {
 }
 
 function upToDate(input: DecisionInput, prev: SnapshotView): Decision {
-  const warnings = [...cdpWarnings(input.view), ...lockWarnings(input, prev, true)];
-  return nothing(7, `nothing is newer than ${prev.uuid}`, warnings);
+  const warnings = [...cdpWarnings(input), ...lockWarnings(input, prev, true)];
+  const what =
+    prev.epoch === undefined ? prev.uuid : `checkpoint ${prev.epoch.newestCheckpoint} of ${prev.uuid}`;
+  return nothing(7, `nothing is newer than ${what}`, warnings);
 }
 
 const nothing = (row: number, reason: string, warnings: readonly string[]): Decision => ({
@@ -190,65 +183,85 @@ const nothing = (row: number, reason: string, warnings: readonly string[]): Deci
   waiting: false,
 });
 
-/** Rows 1, 3, 4 and 6: row 6 becomes row 4 where a disk that prev has cannot go on from it. */
-function toTarget(
-  input: DecisionInput,
-  complete: readonly SnapshotView[],
-  row: 1 | 3 | 4 | 6,
-  prev: SnapshotView | null,
-  target: SnapshotView,
-): Decision {
-  const parents = parentsOf(input.view);
-  const choices = target.disks.map(disk => chooseDisk(input, parents, prev, disk));
+interface From {
+  readonly complete: readonly SnapshotView[];
+  readonly prev: SnapshotView | null;
+}
+
+/** Row 6 becomes row 4 where a disk that prev has cannot go on from it. */
+function toTarget(input: DecisionInput, from: From, row: 1 | 3 | 4 | 5 | 6, wanted: SnapshotView): Decision {
+  const { query } = input;
+  const { complete, prev } = from;
+  const images = prev === null ? null : imagesOf(complete, prev);
+  const base = wanted.epoch === undefined ? null : imagesOf(complete, wanted);
+  const isAppend = base !== null && images === base;
+  const target = isAppend ? wanted : (base ?? wanted);
+  const ground: Ground = { prev, images, parents: parentsOf(input.view) };
+  const choices = target.disks.map(disk =>
+    isAppend ? appendDisk(target, base, disk) : chooseDisk(input, ground, disk),
+  );
+  const goesOn = ({ method }: DiskChoice) => method === 'incremental' || method === 'append';
   const proven = prev?.disks.every(({ disk }) => doubtOf(input, disk) === null) ?? false;
-  const warnings = [...cdpWarnings(input.view), ...lockWarnings(input, prev, proven)];
-  if (input.query.prev !== null) {
-    warnings.push(...choices.filter(({ method }) => method !== 'incremental').map(wholeDiskWarning));
-  } else if (input.query.replicaHoldsHost && input.query.comparable === undefined) {
-    warnings.push(`the replica site holds a replica of ${input.query.host} already, but ${CANNOT_COMPARE}`);
+  const warnings = [...cdpWarnings(input), ...lockWarnings(input, prev, proven)];
+  if (query.prev !== null) {
+    warnings.push(...choices.filter(choice => !goesOn(choice)).map(wholeDiskWarning));
+  } else if (query.replicaHoldsHost && query.comparable === undefined) {
+    warnings.push(`the replica site holds a replica of ${query.host} already, but ${CANNOT_COMPARE}`);
   }
-  const broken =
-    prev !== null && choices.some(({ disk, method }) => method !== 'incremental' && has(prev, disk));
-  const skipped = skippedBetween(input.query, complete, prev, target);
+  const broken = prev !== null && choices.some(choice => !goesOn(choice) && has(prev, choice.disk));
+  const skipped = skippedBetween(query, complete, prev, target);
   return {
-    result: 'create',
+    result: row === 5 ? 'update' : 'create',
     target: {
       hostSnapshot: target.uuid,
       originSite: target.originSite,
       sourceSequence: target.sequence,
-      takenAtMs: target.takenAtMs,
-      position: null,
+      takenAtMs: target.epoch?.newestCheckpointAtMs ?? target.takenAtMs,
+      position: positionOf(target),
+      ...(isAppend && { base: base.uuid }),
       disks: choices,
     },
     row: row === 6 && broken ? 4 : row,
-    reason: reasonOf(input.query, row, broken, prev, target),
+    reason: reasonOf(query, row, broken, prev, target),
     skipped: skipped.slice(0, MAX_SKIPPED_NAMES).map(({ uuid }) => uuid),
     skippedCount: skipped.length,
     warnings,
     waiting: false,
+    ...(target !== wanted && { continues: true }),
   };
 }
 
+const positionOf = ({ epoch }: SnapshotView): Position | null =>
+  epoch === undefined ? null : { epoch: epoch.epoch, checkpoint: epoch.newestCheckpoint };
+
 function reasonOf(
   query: SyncQuery,
-  row: 1 | 3 | 4 | 6,
+  row: 1 | 3 | 4 | 5 | 6,
   broken: boolean,
   prev: SnapshotView | null,
   target: SnapshotView,
 ): string {
+  const { uuid, epoch } = target;
   switch (row) {
     case 1:
-      return `an earlier task began ${target.uuid} and did not finish it`;
+      return `an earlier task began ${uuid} and did not finish it`;
     case 3:
-      return `nothing is published yet; ${target.uuid} is the newest complete host snapshot`;
+      return `nothing is published yet; ${uuid} is the newest complete host snapshot`;
     case 4:
       return prev === null
-        ? `the published ${query.prev?.hostSnapshot} is unknown at the source; ${target.uuid} is the newest`
+        ? `the published ${query.prev?.hostSnapshot} is unknown at the source; ${uuid} is the newest`
         : `the published ${prev.uuid} is in doubt and nothing is newer, so it is sent again`;
+    case 5:
+      return `${uuid} has checkpoint ${epoch?.newestCheckpoint}, ${query.prev?.position?.checkpoint ?? 0} is published`;
     case 6: {
       const what = query.type === 'continuous' ? 'next' : 'newest';
-      const found = `${target.uuid} is the ${what} host snapshot after ${prev?.uuid}`;
-      return broken ? `${found}, but not every disk can go on from there` : found;
+      const ended = prev?.epoch?.endedReason;
+      const found =
+        epoch === undefined
+          ? `${uuid} is the ${what} host snapshot after ${prev?.uuid}`
+          : `epoch ${epoch.epoch} of continuous data protection goes on from its base`;
+      const gap = ended == null ? found : `${found}, whose epoch ended: ${ended}`;
+      return broken ? `${gap}, but not every disk can go on from there` : gap;
     }
   }
 }
@@ -262,8 +275,6 @@ const wholeDiskWarning = ({ disk, method, reason }: DiskChoice): string =>
     ? `disk ${disk} is sent in full: ${reason}`
     : `unexpected ${method} of disk ${disk}: ${reason}`;
 
-const NEW_DISK = 'new disk';
-
 /** An interval schedule passes over what lies between; a continuous one takes each in turn. */
 function skippedBetween(
   { type }: SyncQuery,
@@ -275,103 +286,6 @@ function skippedBetween(
   return complete.filter(({ sequence }) => sequence > prev.sequence && sequence < target.sequence);
 }
 
-function chooseDisk(
-  input: DecisionInput,
-  parents: ReadonlyMap<number, number | null>,
-  prev: SnapshotView | null,
-  disk: DiskView,
-): DiskChoice {
-  const base = prev?.disks.find(candidate => candidate.disk === disk.disk);
-  const obstacle = obstacleTo(input, parents, prev, base, disk);
-  const isWhole = obstacle !== null || prev === null || base === undefined;
-  const what = input.query.comparable?.find(candidate => candidate.disk === disk.disk)?.what ?? null;
-  return {
-    disk: disk.disk,
-    method: !isWhole ? 'incremental' : what === null ? 'full' : 'compare',
-    baseSnapshot: isWhole ? null : prev.uuid,
-    reason: isWhole ? wholeDiskReason(input.query, obstacle, what) : incrementReason(base, disk),
-    virtualSizeBytes: disk.virtualSizeBytes,
-    node: disk.node,
-    path: disk.path,
-  };
-}
-
-/** @param obstacle why the disk cannot go on from what is published; null when nothing is */
-function wholeDiskReason(
-  { comparable, replicaHoldsHost }: SyncQuery,
-  obstacle: string | null,
-  what: ComparableDisk['what'] | null,
-): string {
-  const why = obstacle ?? 'first copy';
-  if (what === 'seed') return `${why}; an image of it was brought to the replica site`;
-  if (what === 'replica') return `${why}; the replica site has a replica of it`;
-  if (obstacle === NEW_DISK) return why;
-  if (comparable === undefined) {
-    return obstacle === null && !replicaHoldsHost ? why : `${why}; ${CANNOT_COMPARE}`;
-  }
-  return obstacle === null ? why : `${why}; the replica site has nothing of it to compare with`;
-}
-
-/** Why a disk cannot go on from prev, null when it can or nothing is published. */
-function obstacleTo(
-  input: DecisionInput,
-  parents: ReadonlyMap<number, number | null>,
-  prev: SnapshotView | null,
-  base: DiskView | undefined,
-  disk: DiskView,
-): string | null {
-  const { query } = input;
-  if (query.prev === null) return null;
-  if (prev === null) return `${query.prev.hostSnapshot} is unknown at the source`;
-  if (base === undefined) return NEW_DISK;
-  const doubt = doubtOf(input, disk.disk);
-  if (doubt !== null) return doubt;
-  if (prev.disks.includes(disk)) return 'sent again beside a disk in doubt';
-  if (!isAncestorOrSame(parents, base.diskSnapshotId, disk.diskSnapshotId)) {
-    return `not on the chain of ${prev.uuid}`;
-  }
-  return null;
-}
-
-function incrementReason(base: DiskView | undefined, disk: DiskView): string {
-  const before = base?.virtualSizeBytes ?? disk.virtualSizeBytes;
-  if (disk.virtualSizeBytes > before)
-    return `on the same chain; grew from ${before} to ${disk.virtualSizeBytes} bytes`;
-  if (disk.virtualSizeBytes < before)
-    return `on the same chain; shrank from ${before} to ${disk.virtualSizeBytes} bytes`;
-  return 'on the same chain';
-}
-
-/** Why prev's disk is no proven base, at the source or at the replica. */
-function doubtOf({ query, prevDoubts }: DecisionInput, disk: string): string | null {
-  const atReplica = query.replicaDoubts.find(doubt => doubt.disk === disk);
-  if (atReplica !== undefined) return `the replica is in doubt (${atReplica.doubt})`;
-  const atSource = prevDoubts.get(disk);
-  if (atSource === undefined) return 'the source is in doubt (its files were not proven)';
-  return atSource === null ? null : `the source is in doubt (${atSource})`;
-}
-
-/** Parents over all host snapshots of the view, CDP's too: a chain may run through them. */
-function parentsOf(view: HostView | null): ReadonlyMap<number, number | null> {
-  const disks = (view?.snapshots ?? []).flatMap(snapshot => snapshot.disks);
-  return new Map(disks.map(({ diskSnapshotId, parentId }) => [diskSnapshotId, parentId]));
-}
-
-function isAncestorOrSame(
-  parents: ReadonlyMap<number, number | null>,
-  ancestor: number,
-  descendant: number,
-): boolean {
-  const seen = new Set<number>();
-  let at: number | null = descendant;
-  while (at !== null && !seen.has(at)) {
-    if (at === ancestor) return true;
-    seen.add(at);
-    at = parents.get(at) ?? null;
-  }
-  return false;
-}
-
 function lockWarnings({ prevLocked }: DecisionInput, prev: SnapshotView | null, proven: boolean): string[] {
   if (prev === null || prevLocked) return [];
   return [
@@ -381,8 +295,18 @@ function lockWarnings({ prevLocked }: DecisionInput, prev: SnapshotView | null, 
   ];
 }
 
-/** Says that newer CDP host snapshots are passed over, instead of passing over them silently. */
-function cdpWarnings(view: HostView | null): string[] {
-  const count = (view?.snapshots ?? []).filter(({ kind }) => kind === 'cdp').length;
-  return count === 0 ? [] : [`${count} CDP host snapshots are not replicated by this version`];
+/** Says that CDP host snapshots are passed over, instead of passing over them silently. */
+function cdpWarnings({ query, view }: DecisionInput): string[] {
+  const epochs = (view?.snapshots ?? []).filter(({ kind }) => kind === 'cdp');
+  if (epochs.length === 0) return [];
+  if (query.canAppend !== true) {
+    return [
+      `${epochs.length} CDP host snapshots are passed over: the version of the replica site cannot append`,
+    ];
+  }
+  return epochs
+    .filter(
+      ({ epoch }) => epoch === undefined || find(view?.snapshots ?? [], epoch.baseSnapshot) === undefined,
+    )
+    .map(({ uuid }) => `the CDP host snapshot ${uuid} is passed over: its base is unknown`);
 }

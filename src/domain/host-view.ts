@@ -11,6 +11,19 @@ export interface DiskView {
   readonly virtualSizeBytes: number;
 }
 
+/** Of a CDP host snapshot: the writes since its frozen base. docs/decisions/0048. */
+export interface EpochView {
+  /** The host snapshot of its frozen base. */
+  readonly baseSnapshot: string;
+  /** Counts the host's epochs at their origin. */
+  readonly epoch: number;
+  /** The sequence of the newest checkpoint that all disks have; 0 while there is none. */
+  readonly newestCheckpoint: number;
+  readonly newestCheckpointAtMs: number;
+  /** Why nothing is added any more; null while it is open. */
+  readonly endedReason: string | null;
+}
+
 /** A complete (registered or published) host snapshot. */
 export interface SnapshotView {
   readonly uuid: string;
@@ -19,6 +32,8 @@ export interface SnapshotView {
   readonly takenAtMs: number;
   readonly kind: 'qcow2' | 'cdp';
   readonly disks: readonly DiskView[];
+  /** With the kind `cdp` only. */
+  readonly epoch?: EpochView;
 }
 
 /** Complete host snapshots in rising sequence. */

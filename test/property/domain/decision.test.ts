@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type DecisionInput, decide, MAX_SKIPPED_NAMES } from '../../../src/domain/decision.ts';
+import { decide, MAX_SKIPPED_NAMES } from '../../../src/domain/decision.ts';
+import type { DecisionInput } from '../../../src/domain/decision-input.ts';
 import type { DiskView, HostView, SnapshotView } from '../../../src/domain/host-view.ts';
 
 const DISKS = ['vda', 'vdb', 'vdc'];

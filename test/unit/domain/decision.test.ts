@@ -3,12 +3,12 @@ import type { Cursor, LayerProof, SyncQuery } from '../../../src/contract/sync.t
 import {
   answerOf,
   type Decision,
-  type DecisionInput,
   decide,
   MAX_SKIPPED_NAMES,
   NodeUnknownError,
   proofDoubt,
 } from '../../../src/domain/decision.ts';
+import type { DecisionInput } from '../../../src/domain/decision-input.ts';
 import type { DiskView, SnapshotView } from '../../../src/domain/host-view.ts';
 
 const disk = (
