@@ -8,6 +8,8 @@ import { dueTime, plannedRun } from '../domain/due.ts';
 import { OffsiteError, PlanBrokenError, ReopenNeededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
 import { formatSize } from '../lib/sizes.ts';
+import { keptReason, keptSeen } from './checks/endings.ts';
+import { checkedAnswer } from './checks/sync-answer.ts';
 import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
 import type { ReceiverPort, ReplicaCatalog, ReplicaFiles } from './replica-ports.ts';
 
@@ -98,16 +100,23 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     },
 
     async raisePlan(input) {
-      const plan = await catalog.raisePlan(input);
+      const plan = await catalog.raisePlan({ ...input, reason: keptReason(input.reason) });
       return { plan, replicaDoubts: await doubtsOf(input.fence.scheduleUuid) };
     },
 
     async recordSyncInfo(input) {
-      return { disks: await catalog.recordSyncInfo({ ...input, node: ports.node }) };
+      const answer = checkedAnswer(input.answer);
+      return { disks: await catalog.recordSyncInfo({ ...input, answer, node: ports.node }) };
     },
 
     finishTask: async input => ({ ...(await catalog.finishTask(input)), siteNowMs: ports.clock() }),
-    endTask: async input => ({ ...(await catalog.endTask(input)), siteNowMs: ports.clock() }),
+    async endTask({ seen: told, ...input }) {
+      const seen = keptSeen(told);
+      const reason = input.reason === null ? null : keptReason(input.reason);
+      const summary = await catalog.endTask({ ...input, reason, ...(seen !== undefined && { seen }) });
+      return { ...summary, siteNowMs: ports.clock() };
+    },
+
     checkScheduleValid: input => catalog.taskValidity(input),
 
     async beginDelete(input) {

@@ -8,6 +8,7 @@ import type {
 } from '../contract/source-activities.ts';
 import type { TransferProgress } from '../contract/transfer.ts';
 import { PlanBrokenError, SupersededError } from '../domain/errors.ts';
+import { withCheckedRequests } from './checks/source-inputs.ts';
 import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
 import type {
   DiskSender,
@@ -72,7 +73,7 @@ export function createSourceActivities(
     }
   }
 
-  return {
+  return withCheckedRequests({
     async stopPreviousDiskTasks({ fence }) {
       await catalog.requestStop(fence);
       return { stopped: await untilStopped(fence.scheduleUuid, null) };
@@ -146,5 +147,5 @@ export function createSourceActivities(
         if (begun !== null) await catalog.endSender(diskTaskUuid, begun).catch(() => {});
       }
     },
-  };
+  });
 }

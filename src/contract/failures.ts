@@ -13,6 +13,8 @@ export const NON_RETRYABLE = [
   'ScheduleConflict',
   /** The ground changed: target or base vanished, was replaced or edited. Plan anew. */
   'PlanBroken',
+  /** What the source answered cannot be: nothing of it is used, it is asked again under a new plan. */
+  'AnswerInvalid',
   /** The receiver is unknown, superseded or out of reach: open a new one. */
   'ReopenNeeded',
   /** The caller broke the contract. A bug: it never heals by retrying. */

@@ -1,5 +1,6 @@
 /** The one shape of an error that an operator may see. */
 import type { SeenFence } from '../contract/fence.ts';
+import { plainWords } from './plain-words.ts';
 
 /**
  * An error with a stable `code` (docs/errors.md lists them) and a hint that says what to do.
@@ -36,6 +37,17 @@ export class ScheduleDeletedError extends OffsiteError {
 export class PlanBrokenError extends OffsiteError {
   constructor(message: string, options?: ErrorOptions) {
     super('PlanBroken', message, 'The task plans anew by itself.', options);
+  }
+}
+
+/** What the source answered cannot be. Nothing of it is used. */
+export class AnswerInvalidError extends OffsiteError {
+  constructor(fault: string) {
+    super(
+      'AnswerInvalid',
+      `the source answered what cannot be: ${plainWords(fault, 300)}`,
+      'It is asked again by itself; compare the versions of both sites.',
+    );
   }
 }
 

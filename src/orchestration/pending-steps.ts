@@ -2,6 +2,7 @@
 import type { WorkflowExecutionDescription } from '@temporalio/client';
 import { defaultPayloadConverter } from '@temporalio/common';
 import type { TransferProgress } from '../contract/transfer.ts';
+import { plainWords } from '../domain/plain-words.ts';
 import type { PendingStep } from './orchestrator.ts';
 
 type PendingActivity = NonNullable<WorkflowExecutionDescription['raw']['pendingActivities']>[number];
@@ -85,7 +86,7 @@ const TIMEOUT_WORDS: Readonly<Record<number, string>> = {
 export function failureOf(failure: Failure): { code: string | null; message: string } {
   let told = failure;
   while (told.cause && !told.applicationFailureInfo) told = told.cause;
-  const message = (told.message ?? '').trim();
+  const message = plainWords(told.message ?? '');
   if (told.timeoutFailureInfo) {
     const words = TIMEOUT_WORDS[told.timeoutFailureInfo.timeoutType ?? 0];
     return { code: 'Timeout', message: words ?? (message === '' ? 'the attempt took too long' : message) };
@@ -138,13 +139,19 @@ function transferOf(activity: PendingActivity): TransferProgress | null {
   const payload = activity.heartbeatDetails?.payloads?.[0];
   if (!payload) return null;
   const details: unknown = defaultPayloadConverter.fromPayload(payload);
-  return isTransferProgress(details) ? details : null;
+  if (!isTransferProgress(details)) return null;
+  return { ...details, note: details.note === null ? null : plainWords(details.note) };
 }
 
 function isTransferProgress(details: unknown): details is TransferProgress {
-  const { diskTaskUuid, durableBytes } = (details ?? {}) as Partial<TransferProgress>;
-  return typeof diskTaskUuid === 'string' && typeof durableBytes === 'number';
+  const { diskTaskUuid, durableBytes, totalBytes, note } = (details ?? {}) as Partial<TransferProgress>;
+  const isWhole = typeof diskTaskUuid === 'string' && isBytes(durableBytes);
+  return (
+    isWhole && (totalBytes === null || isBytes(totalBytes)) && (note === null || typeof note === 'string')
+  );
 }
+
+const isBytes = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
 
 /** @returns milliseconds of the epoch */
 function toMs(timestamp: Timestamp): number | null {

@@ -6,6 +6,7 @@ import {
   TimeoutFailure,
 } from '@temporalio/workflow';
 import type { SeenFence } from '../contract/fence.ts';
+import { plainWords } from '../domain/plain-words.ts';
 
 /** The code of the domain error at the root of a failure, null when there is none. */
 export function failureCode(error: unknown): string | null {
@@ -24,10 +25,10 @@ export function seenFence(error: unknown): SeenFence | null {
   return detail?.seen ?? null;
 }
 
-/** The words of the error at the root of a failure. */
+/** The words of the error at the root of a failure, which the other site may have written. */
 export function failureReason(error: unknown): string {
   const root = rootOf(error);
-  return root instanceof Error ? root.message : String(root);
+  return plainWords(root instanceof Error ? root.message : String(root));
 }
 
 /** True when no worker took the activity in time: nobody serves the node's queue. */

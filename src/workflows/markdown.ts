@@ -1,5 +1,6 @@
 /** What the details of all workflows are made of: markdown, as Temporal's Web UI draws it. */
 import { workflowInfo } from '@temporalio/workflow';
+import { plainWords } from '../domain/plain-words.ts';
 
 /** The page of another workflow, its newest run. From the UI's own root, whatever host serves it. */
 export const workflowLink = (namespace: string, workflowId: string, text = workflowId): string =>
@@ -14,7 +15,7 @@ export function pendingLink(): string {
 
 /** Words from elsewhere, such as the other site's: one line, in which nothing is markup. */
 export const plain = (words: string): string =>
-  words.replaceAll(/\s+/g, ' ').replaceAll(/[\\`*_[\]<>|]/g, found => `\\${found}`);
+  plainWords(words).replaceAll(/[\\`*_[\]<>|&]/g, found => `\\${found}`);
 
 const BINARY_UNITS = ['KiB', 'MiB', 'GiB', 'TiB'] as const;
 

@@ -1,5 +1,6 @@
 /** One run of a schedule: decides what to sync, has every disk sent, publishes the recovery point. */
 import {
+  ApplicationFailure,
   CancellationScope,
   defineQuery,
   executeChild,
@@ -17,6 +18,9 @@ import { QUERIES, type TaskOutcome, type TaskStatus, type TaskSummary } from '..
 import type { SyncAnswer, SyncTarget } from '../contract/sync.ts';
 import type { DiskTaskResult, TaskInput, TaskResult } from '../contract/workflows.ts';
 import { backoffMs } from '../domain/backoff.ts';
+import { AnswerInvalidError } from '../domain/errors.ts';
+import { plainWords } from '../domain/plain-words.ts';
+import { usableAnswer } from '../domain/usable-answer.ts';
 import { replicaCatalog, sourceCatalog, sourceStops } from './activity-proxies.ts';
 import { failureCode, failureReason, seenFence } from './failure-codes.ts';
 import { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
@@ -51,6 +55,19 @@ function endingOf(error: unknown): [Exclude<TaskOutcome, 'published'>, string | 
   return ['stopped', failureReason(error)];
 }
 
+/** A plan that broke, and an answer that cannot be: the source is asked again, after a while. */
+const PLANNED_ANEW: readonly (string | null)[] = ['PlanBroken', 'AnswerInvalid'];
+
+/** What the workflow itself relies on, before any activity sees it. Its failure is the task's, not the code's. */
+function usable(answer: unknown): SyncAnswer {
+  try {
+    return usableAnswer(answer);
+  } catch (error) {
+    if (!(error instanceof AnswerInvalidError)) throw error;
+    throw ApplicationFailure.nonRetryable(`${error.message}. ${error.hint}`, error.code);
+  }
+}
+
 /** Thrown inside a task when a disk found that the schedule does not want it any more. */
 class StoppedSignal extends Error {}
 
@@ -60,6 +77,8 @@ class TaskRun {
   #plan = 1;
   #step = 'createEmptyTask';
   #answer: SyncAnswer | null = null;
+  /** Why the plan before was given up; null once there is another answer. */
+  #anewBecause: string | null = null;
   #isEnded = false;
   readonly #sealedBytes = new Map<string, number>();
   readonly #startedAtMs = Date.now();
@@ -84,7 +103,7 @@ class TaskRun {
       try {
         return await this.#runPlan(task);
       } catch (error) {
-        if (failureCode(error) !== 'PlanBroken') throw error;
+        if (!PLANNED_ANEW.includes(failureCode(error))) throw error;
         task = await this.#planAnew(task, failureReason(error), broken);
       }
     }
@@ -115,7 +134,10 @@ class TaskRun {
   async #query(task: EmptyTask, fence: Fence): Promise<SyncAnswer> {
     const { spec, type } = this.#input;
     this.#at('querySyncInfo', `asks site ${spec.sourceSite} what to sync`);
-    const answer = await sourceCatalog(spec.sourceSite, 'decide what to sync, and lock it').querySyncInfo({
+    const answer: unknown = await sourceCatalog(
+      spec.sourceSite,
+      'decide what to sync, and lock it',
+    ).querySyncInfo({
       fence,
       replicaSite: spec.replicaSite,
       scheduleName: spec.name,
@@ -129,9 +151,10 @@ class TaskRun {
       replicaDoubts: task.replicaDoubts,
       ...(task.comparable !== undefined && { comparable: task.comparable }),
     });
-    this.#answer = answer;
+    this.#answer = usable(answer);
+    this.#anewBecause = null;
     this.#sealedBytes.clear();
-    return answer;
+    return this.#answer;
   }
 
   async #releaseOtherLocks(task: EmptyTask, fence: Fence): Promise<void> {
@@ -165,7 +188,7 @@ class TaskRun {
       workflowId: diskWorkflowId(taskUuid, fence.plan, disk),
       taskQueue: replicaQueue(spec.replicaSite),
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
-      staticSummary: `${spec.host} ${disk}: ${plan.method}, ${plan.reason}`.slice(0, MAX_SUMMARY_LENGTH),
+      staticSummary: plainWords(`${spec.host} ${disk}: ${plan.method}, ${plan.reason}`, MAX_SUMMARY_LENGTH),
       ...searchAttributesOf(this.#input),
       args: [
         {
@@ -201,6 +224,7 @@ class TaskRun {
   /** @returns the task with what B found out about its files meanwhile */
   async #planAnew(task: EmptyTask, reason: string, broken: number): Promise<EmptyTask> {
     const { spec, taskUuid } = this.#input;
+    this.#anewBecause = reason;
     this.#at('raisePlan', `plans anew: ${reason}`);
     const { plan, replicaDoubts } = await replicaCatalog(spec.replicaSite, 'plan anew').raisePlan({
       fence: this.#fence(),
@@ -208,7 +232,7 @@ class TaskRun {
       reason,
     });
     this.#plan = plan;
-    await sleep(backoffMs(broken), { summary: `plans anew: ${reason}`.slice(0, MAX_SUMMARY_LENGTH) });
+    await sleep(backoffMs(broken), { summary: plainWords(`plans anew: ${reason}`, MAX_SUMMARY_LENGTH) });
     return { ...task, replicaDoubts: replicaDoubts ?? task.replicaDoubts };
   }
 
@@ -237,7 +261,7 @@ class TaskRun {
       taskUuid: this.#input.taskUuid,
       plan: this.#plan,
       step: this.#step,
-      summary: this.#summary(null, null),
+      summary: this.#summary(null, this.#anewBecause),
     };
   }
 

@@ -1,5 +1,6 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { taskWorkflowId } from '../../src/contract/names.ts';
 import { beat, FakeSites, failure, hangUntilCancelled } from './support/fake-sites.ts';
 
 let sites: FakeSites;
@@ -76,6 +77,41 @@ describe('a task', () => {
     expect(plans).toEqual([1, 2]);
     expect(sites.callsOf('stopPreviousDiskTasks')).toHaveLength(2);
     expect(sites.callsOf('finishTask')[0]?.input.fence.plan).toBe(2);
+  });
+
+  it('asks again, with its reason to be seen, where the answer cannot be', async () => {
+    const { querySyncInfo } = sites.activities;
+    const hostile = '\u001b[2J.control';
+    sites.activities.querySyncInfo = async query => {
+      const answer = await querySyncInfo(query);
+      const disks = answer.target?.disks.map(disk => ({ ...disk, sourceNode: hostile })) ?? [];
+      const nonsense = [
+        { ...answer, target: answer.target && { ...answer.target, disks } },
+        { ...answer, target: answer.target && { ...answer.target, takenAtMs: 1e300 } },
+      ];
+      return (nonsense[query.fence.plan - 1] ?? answer) as typeof answer;
+    };
+    sites.activities.recordSyncInfo = (record => async input => {
+      if (input.fence.plan === 3) throw failure('AnswerInvalid', 'target.proof is a list of 9999');
+      return record(input);
+    })(sites.activities.recordSyncInfo);
+    const { raisePlan } = sites.activities;
+    const told: (string | null)[] = [];
+    sites.activities.raisePlan = async input => {
+      told.push((await sites.taskStatus(input.taskUuid)).summary.reason);
+      return raisePlan(input);
+    };
+    await sites.startSchedule();
+    const task = await sites.untilTaskEnds(1);
+    expect(task.outcome).toBe('published');
+    const reasons = sites.callsOf('raisePlan').map(({ input }) => input.reason as string);
+    expect(reasons[0]).toContain("target.disks[0].sourceNode is '\\u001b[2J.control'");
+    expect(reasons[1]).toContain('target.takenAtMs');
+    expect(reasons[2]).toBe('target.proof is a list of 9999');
+    expect(told).toEqual(reasons);
+    expect(sites.callsOf('releaseOtherLocks').map(({ input }) => input.fence.plan)).toEqual([3, 4]);
+    const { events } = await sites.client.workflow.getHandle(taskWorkflowId(task.taskUuid)).fetchHistory();
+    expect(events?.filter(event => event.workflowTaskFailedEventAttributes != null)).toEqual([]);
   });
 
   it('ends as superseded when a newer task has taken over', async () => {

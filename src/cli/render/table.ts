@@ -1,4 +1,5 @@
 /** Aligned tables and lists of facts, as plain text. */
+import { visible } from '../../domain/plain-words.ts';
 
 export interface Column {
   readonly title: string;
@@ -8,10 +9,7 @@ export interface Column {
 
 /** Characters that would break a line or a terminal are shown as escapes. */
 export const printable = (text: string): string =>
-  text.replaceAll(/[\p{Cc}\u2028\u2029]/gu, found => {
-    const short: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
-    return short[found] ?? `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
+  visible(text.replaceAll(/[\n\r\t]/g, found => ({ '\n': '\\n', '\r': '\\r' })[found] ?? '\\t'));
 
 /** A table with a head line; `empty` stands for one without rows. */
 export function renderTable(
