@@ -20,7 +20,6 @@ export const fingerprint = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hexade
 export const count = z.int('must be a whole number').nonnegative('must not be negative');
 /** From one. */
 export const ordinal = z.int('must be a whole number').positive('must be positive');
-export const byteCount = count;
 export const timeMs = count.max(MAX_TIME_MS, 'must be a time in milliseconds');
 /** Made fit to be shown and kept; what is too long is cut with a mark. */
 export const words = z
@@ -51,7 +50,7 @@ export const position = z.object({ epoch: count, checkpoint: count } satisfies S
 const layerProof = z.object({
   device: fileNumber,
   inode: fileNumber,
-  sizeBytes: byteCount,
+  sizeBytes: count,
   mtimeNs: nanoseconds,
   ctimeNs: nanoseconds,
   headerDigest: digest128,

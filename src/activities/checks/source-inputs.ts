@@ -78,6 +78,7 @@ const syncQuery = z
     unfinished: z.object({ hostSnapshot: uuid }).nullable(),
     replicaHoldsHost: z.boolean(),
     replicaDoubts: perDisk(z.object({ disk: ident, doubt: words })),
+    canAppend: z.boolean().exactOptional(),
     comparable: perDisk(z.object({ disk: ident, what: z.enum(['replica', 'seed']) })).exactOptional(),
   } satisfies Shape<SyncQuery>)
   .refine(isOwn, OWN_LOCKS);

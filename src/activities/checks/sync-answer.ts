@@ -5,7 +5,6 @@ import { AnswerInvalidError } from '../../domain/errors.ts';
 import { MAX_DISKS, MAX_WARNINGS } from '../../domain/usable-answer.ts';
 import { checked, type Shape } from './checked.ts';
 import {
-  byteCount,
   count,
   fingerprint,
   ident,
@@ -30,7 +29,7 @@ const diskPlan = z.object({
   method: syncMethod,
   baseSnapshot: uuid.nullable(),
   reason: words,
-  virtualSizeBytes: byteCount,
+  virtualSizeBytes: count,
   sourceNode: siteName,
   senderFingerprint: fingerprint,
   proof: layerProofs,
