@@ -96,7 +96,7 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
         doubtsOf(input.scheduleUuid),
         catalog.comparableDisks(input.scheduleUuid),
       ]);
-      return { ...task, replicaDoubts, comparable };
+      return { ...task, replicaDoubts, comparable, canAppend: true };
     },
 
     async raisePlan(input) {
@@ -153,6 +153,8 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
 
     async finishDiskTask({ fence, diskTaskUuid }) {
       const session = await catalog.findSession(diskTaskUuid);
+      const journal = await catalog.markAppended({ fence, diskTaskUuid });
+      if (journal !== null) return journal;
       if (session?.received == null) throw new NotReceivedError(diskTaskUuid);
       const { received } = session;
       const whole = { diskTaskUuid, durableBytes: received.totalBytes, totalBytes: received.totalBytes };

@@ -94,6 +94,8 @@ export interface ReplicaCatalog {
     received: { totalBytes: number; contentDigest: string } | null;
   } | null>;
   /** After the file has its final name: the storage and the disk task are sealed. Idempotent. */
+  /** The disk task of a journal is done. @returns its folder; null for a disk task of images */
+  markAppended(input: { fence: Fence; diskTaskUuid: string }): Promise<{ path: string } | null>;
   markSealed(input: { fence: Fence; diskTaskUuid: string; path: string; file: SealedFile }): Promise<void>;
   /**
    * A received layer that the storage may have lost is given up: the next plan begins another file.

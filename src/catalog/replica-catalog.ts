@@ -5,6 +5,7 @@ import { createComparisonRows } from './replica-comparison.ts';
 import { createDeletionRows } from './replica-deletion.ts';
 import { createGivingUpRows } from './replica-giving-up.ts';
 import { createHealthRows } from './replica-health.ts';
+import { createJournalRows } from './replica-journals.ts';
 import { createLayoutRows } from './replica-layouts.ts';
 import { createPublicationRows } from './replica-publication.ts';
 import { createScheduleRows } from './replica-schedules.ts';
@@ -35,6 +36,7 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createTaskRows(db),
     ...createSyncRows(db),
     ...createSessionRows(db),
+    ...createJournalRows(db, { replicaRoot }),
     ...createLayoutRows(db, { replicaRoot, chainLimit }),
     ...createChainRows(db),
     ...createHealthRows(db),

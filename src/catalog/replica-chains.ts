@@ -48,7 +48,7 @@ interface LayerRow extends DamageColumns {
   readonly sealed_file: SealedFile | null;
 }
 
-/** A storage and all beneath it, the top first. */
+/** A storage and all beneath it, the top first. A journal is no layer: its chain is that of its base. */
 export async function chainOf(
   db: Database | Transaction,
   storageId: number | null,
@@ -63,7 +63,7 @@ export async function chainOf(
        where chain.depth < ${MAX_DEPTH}
      )
      select st.node, st.path, st.sealed_file, st.damage, st.damage_kind, st.damage_found_at
-     from chain join snapshot_storages st using (id) order by depth`,
+     from chain join snapshot_storages st using (id) where st.format = 'qcow2' order by depth`,
     [storageId],
   );
   return rows.map(row => ({

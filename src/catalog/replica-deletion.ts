@@ -159,7 +159,9 @@ async function withdrawPoints(trx: Transaction, scheduleUuid: string): Promise<v
   const { rows } = await trx.raw<{ rows: { id: number; locked: string | null }[] }>(
     `with recursive own as (
        select distinct t.target_snapshot_id as id from remote_backup_tasks t
-       where t.schedule_uuid = ? and t.outcome = 'published' and t.target_snapshot_id is not null
+       join host_snapshots target on target.id = t.target_snapshot_id
+       -- A journal is published while its task still runs.
+       where t.schedule_uuid = ? and (t.outcome = 'published' or target.kind = 'cdp')
      ), foreign_points as (
        select hs.id from host_snapshots hs where hs.state = 'complete' and (
          not exists (select 1 from own where own.id = hs.id)
@@ -192,6 +194,9 @@ async function withdrawPoints(trx: Transaction, scheduleUuid: string): Promise<v
   await trx('snapshot_storages')
     .whereIn('disk_snapshot_id', trx('disk_snapshots').whereIn('host_snapshot_id', ids).select('id'))
     .update({ state: 'dropped' });
+  await trx('cdp_epochs')
+    .whereIn('host_snapshot_id', ids)
+    .update({ newest_checkpoint: 0, newest_checkpoint_at: null });
   await trx('host_snapshots')
     .whereIn('id', ids)
     .update({ state: 'partial', sequence: null, published_at: null });

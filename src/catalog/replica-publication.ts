@@ -39,15 +39,36 @@ export function createPublicationRows(db: Database) {
         await checkFence(trx, input.fence);
         if (task.outcome !== null)
           throw new SupersededError(`task ${task.uuid} has ended as ${task.outcome}`);
-        if (task.prev_info?.taskUuid !== schedule.cursor?.taskUuid) {
-          throw new SupersededError(`the cursor moved since task ${task.uuid} began`);
-        }
         const target = task.sync_info?.target;
         if (target == null) throw new CatalogInputError(`task ${task.uuid} has nothing to publish`);
-        await publish(trx, schedule, task, target);
+        if (target.position !== null) {
+          await assertJournalPublished(trx, schedule, task, target);
+        } else if (task.prev_info?.taskUuid !== schedule.cursor?.taskUuid) {
+          throw new SupersededError(`the cursor moved since task ${task.uuid} began`);
+        } else {
+          await publish(trx, schedule, task, target);
+        }
         return readOutcome(trx, await finishTaskRow(trx, task, 'published', task.sync_info?.reason ?? null));
       }),
   };
+}
+
+/** A journal is published while it comes (replica-journals.ts): here the named checkpoint must have been reached. */
+async function assertJournalPublished(
+  trx: Transaction,
+  { cursor }: ScheduleRow,
+  task: TaskRow,
+  target: SyncTarget,
+): Promise<void> {
+  await sealedDisks(trx, task, target);
+  if (cursor?.taskUuid !== task.uuid)
+    throw new SupersededError(`the cursor moved since task ${task.uuid} began`);
+  const [published, wanted] = [cursor.position?.checkpoint ?? 0, target.position?.checkpoint ?? 0];
+  if (published < wanted) {
+    throw new CatalogInputError(
+      `task ${task.uuid} was to bring checkpoint ${wanted}, published is ${published}`,
+    );
+  }
 }
 
 async function publish(

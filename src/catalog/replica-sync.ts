@@ -11,6 +11,7 @@ import { lockLiveSchedule } from './replica-schedules.ts';
 
 interface SnapshotRow {
   readonly id: number;
+  readonly uuid: string;
   readonly host_id: number;
   readonly state: 'partial' | 'complete';
 }
@@ -42,6 +43,7 @@ export function createSyncRows(db: Database) {
         const host = await lockHostOrCreate(trx, schedule.host);
         const snapshot = await partialSnapshot(trx, host, target, schedule.source_site);
         await storeAnswer(trx, task, input.answer, snapshot.id);
+        if (target.position !== null) await recordEpoch(trx, host, snapshot, target);
         const disks: DiskTask[] = [];
         for (const plan of target.disks) {
           disks.push(await recordDisk(trx, { host, snapshot, task, plan, node: input.node }));
@@ -87,11 +89,30 @@ async function partialSnapshot(
     .ignore();
   const row = await trx<SnapshotRow>('host_snapshots')
     .where({ uuid: target.hostSnapshot } as object)
-    .first('id', 'host_id', 'state');
+    .first('id', 'uuid', 'host_id', 'state');
   if (row?.host_id !== host.id) {
     throw new CatalogInputError(`snapshot ${target.hostSnapshot} is one of another host here`);
   }
   return row;
+}
+
+/** A journal stands on a base that is published here. @throws {PlanBrokenError} when it is not */
+async function recordEpoch(
+  trx: Transaction,
+  host: HostRow,
+  snapshot: SnapshotRow,
+  { base, position }: SyncTarget,
+): Promise<void> {
+  const published = await trx('host_snapshots')
+    .where({ uuid: base ?? null, host_id: host.id, state: 'complete' })
+    .first<{ id: number } | undefined>('id');
+  if (published === undefined || position === null) {
+    throw new PlanBrokenError(`the base ${base} of ${snapshot.uuid} is not published here`);
+  }
+  await trx('cdp_epochs')
+    .insert({ host_snapshot_id: snapshot.id, base_snapshot_id: published.id, epoch: position.epoch })
+    .onConflict('host_snapshot_id')
+    .ignore();
 }
 
 async function recordDisk(

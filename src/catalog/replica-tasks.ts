@@ -21,7 +21,7 @@ import {
 import { lockLiveSchedule } from './replica-schedules.ts';
 
 /** A new task as far as rows tell: whether the files are still there is not for the catalog to say. */
-export type CatalogTask = Omit<EmptyTask, 'replicaDoubts' | 'comparable'>;
+export type CatalogTask = Omit<EmptyTask, 'replicaDoubts' | 'comparable' | 'canAppend'>;
 
 export function createTaskRows(db: Database) {
   return {

@@ -1,7 +1,7 @@
 /** The catalog of a source site, as its activities use it: answers, locks, senders. */
 import type { Fence } from '../contract/fence.ts';
-import type { Cursor, SyncAnswer, SyncQuery } from '../contract/sync.ts';
-import type { HostView } from '../domain/host-view.ts';
+import type { Cursor, Position, SyncAnswer, SyncQuery } from '../contract/sync.ts';
+import type { EpochView, HostView } from '../domain/host-view.ts';
 import { atMost } from '../lib/at-most.ts';
 import { type Database, guarded, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, ImagesSilentError } from './errors.ts';
@@ -122,6 +122,25 @@ export function createSourceCatalog(db: Database, options: SourceCatalogOptions)
       if (input.baseSnapshot === null) return { topPath, basePath: null };
       const basePath = await pathInUse(db, input.baseSnapshot, input.disk);
       return basePath === null ? null : { topPath, basePath };
+    },
+
+    /** The journal of a disk of a CDP host snapshot; null when it is gone. */
+    async findJournal(input: { hostSnapshot: string; disk: string }): Promise<{
+      /** The folder of its segments. */
+      directory: string;
+      /** The epoch's newest common checkpoint when it has ended; null while it is open. */
+      endedAtCheckpoint: number | null;
+    } | null> {
+      const directory = await pathInUse(db, input.hostSnapshot, input.disk);
+      const epoch = await db('cdp_epochs as e')
+        .join('host_snapshots as hs', 'hs.id', 'e.host_snapshot_id')
+        .where('hs.uuid', input.hostSnapshot)
+        .first<{ ended_at: Date | null; newest_checkpoint: number } | undefined>(
+          'e.ended_at',
+          'e.newest_checkpoint',
+        );
+      if (directory === null || epoch === undefined) return null;
+      return { directory, endedAtCheckpoint: epoch.ended_at === null ? null : epoch.newest_checkpoint };
     },
   });
 }
@@ -244,10 +263,11 @@ const isComplete = (view: HostView | null, snapshot: string): boolean =>
  */
 async function subscribe(
   trx: Transaction,
-  { fence, replicaSite, scheduleName, host, prev }: SyncQuery,
+  { fence, replicaSite, scheduleName, host }: SyncQuery,
   view: HostView | null,
   { target }: SyncAnswer,
 ): Promise<void> {
+  const position = target?.position ?? newestPosition(view);
   await trx('snapshot_subscriptions')
     .insert({
       schedule_uuid: fence.scheduleUuid,
@@ -255,13 +275,22 @@ async function subscribe(
       schedule_name: scheduleName,
       host,
       answered_sequence: target?.sourceSequence ?? newestSequence(view),
-      answered_position: prev?.position == null ? null : JSON.stringify(prev.position),
+      answered_position: position === null ? null : JSON.stringify(position),
     })
     .onConflict('schedule_uuid')
     .merge();
 }
 
 const newestSequence = (view: HostView | null): number => view?.snapshots.at(-1)?.sequence ?? 0;
+
+/** Of the newest epoch that has a checkpoint. */
+function newestPosition(view: HostView | null): Position | null {
+  const epochs = (view?.snapshots ?? []).flatMap(({ epoch }) => epoch ?? []);
+  const newest = epochs
+    .filter(({ newestCheckpoint }) => newestCheckpoint > 0)
+    .reduce<EpochView | null>((most, epoch) => (epoch.epoch > (most?.epoch ?? 0) ? epoch : most), null);
+  return newest === null ? null : { epoch: newest.epoch, checkpoint: newest.newestCheckpoint };
+}
 
 async function pathInUse(db: Database, hostSnapshot: string, disk: string): Promise<string | null> {
   const row = await db('host_snapshots as hs')

@@ -55,5 +55,8 @@ export const controlQueue = (site: string, node: string): string => `${site}.${n
 /** Sending and hashing: few slots. */
 export const transferQueue = (site: string, node: string): string => `${site}.${node}.transfer`;
 
+/** Following open journals: slots of its own, since each is held for the whole of a window. */
+export const followQueue = (site: string, node: string): string => `${site}.${node}.follow`;
+
 /** The type that all locks of one schedule carry at the source. */
 export const lockTypeOf = (scheduleUuid: string): string => `remote_schedule_${scheduleUuid}`;

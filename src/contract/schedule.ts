@@ -245,6 +245,6 @@ export interface DeleteScheduleRequest extends ScheduleRequest, DeleteRequest {}
 /** A hint from the source: it has something newer than what the schedule was last answered. */
 export interface SnapshotAvailable extends ScheduleRequest {
   readonly host: string;
-  /** The newest complete snapshot's place in the source's order. */
-  readonly sequence: number;
+  /** The newest complete snapshot's place in the source's order. Left out where a journal has grown. */
+  readonly sequence?: number;
 }

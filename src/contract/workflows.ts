@@ -2,6 +2,7 @@
 import type { Fence } from './fence.ts';
 import type { ScheduleSpec, TaskSummary } from './schedule.ts';
 import type { DiskPlan, ScheduleType } from './sync.ts';
+import type { JournalWindow } from './transfer.ts';
 
 /** The input of `remoteBackupTask`. */
 export interface TaskInput {
@@ -25,6 +26,8 @@ export interface TaskResult {
   readonly answeredSequence?: number | null;
   /** The replica site's clock minus Temporal's when the task ended; absent as above. */
   readonly siteOffsetMs?: number;
+  /** What was published is the base of something newer: the next task is to begin at once. */
+  readonly continues?: boolean;
 }
 
 /** The input of `remoteBackupDiskTask`: one disk of one plan. */
@@ -40,6 +43,8 @@ export interface DiskTaskInput {
   /** The node of the replica site that holds the file. */
   readonly replicaNode: string;
   readonly bandwidthBytesPerSecond: number | null;
+  /** With the method `append` only. */
+  readonly journal?: JournalWindow;
 }
 
 export interface DiskTaskResult {

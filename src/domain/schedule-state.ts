@@ -249,6 +249,8 @@ export function afterTask(state: ScheduleState, result: TaskResult, nowMs: numbe
         fruitlessTasks: 0,
         behindSinceMs: stillBehindSinceMs,
         newestPointAtMs: targetTakenAtMs ?? state.newestPointAtMs,
+        // The base of a journal was published: the journal itself is not waited for.
+        retryAtMs: result.continues === true ? nowMs : null,
       };
     case 'upToDate':
       return { ...withPoll(ended, nowMs), fruitlessTasks: 0, behindSinceMs: stillBehindSinceMs };

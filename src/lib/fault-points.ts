@@ -71,6 +71,10 @@ const REPLICA = {
   'replica.commit.rejectReceived': 'a received layer that the storage may have lost is given up',
   'replica.commit.markReceived': 'both ends agreed on all bytes of a disk',
   'replica.commit.markSealed': 'a layer is sealed',
+  'replica.commit.openJournal': 'a disk task finds the journal that it appends to, or makes its row',
+  'replica.commit.appendDurable':
+    'records of a journal are noted as durable, and what all disks have is published',
+  'replica.commit.markAppended': 'the disk task of a journal is done',
   'replica.commit.finishTask': 'the recovery point and the cursor',
   'replica.commit.endTask': 'a task ended without a recovery point',
   'replica.commit.beginDelete': 'a schedule is being deleted',

@@ -24,11 +24,12 @@ export async function startSnapshotNotifier(parts: {
   let askedAgain = false;
 
   async function tellAll(): Promise<void> {
-    for (const { scheduleUuid, replicaSite, scheduleName, host, sequence } of await rows.dueSubscriptions()) {
-      const schedule = { replicaSite, scheduleName };
-      const told = await notifier.tell(schedule, { requestId: randomUUID(), host, sequence });
+    for (const waiting of await rows.dueSubscriptions()) {
+      const { scheduleUuid, host, sequence, isCheckpoint } = waiting;
+      const news = { requestId: randomUUID(), host, ...(!isCheckpoint && { sequence }) };
+      const told = await notifier.tell(waiting, news);
       if (told === 'gone') await rows.dropSubscription(scheduleUuid);
-      else await rows.noteTold({ scheduleUuid, sequence });
+      else await rows.noteTold(waiting);
       log.info({ scheduleUuid, host, sequence, told }, 'a waiting schedule was told of a snapshot');
     }
   }

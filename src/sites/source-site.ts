@@ -7,7 +7,7 @@ import { createSourceCatalog } from '../catalog/source-catalog.ts';
 import { createSourceGuardRows } from '../catalog/source-guard.ts';
 import { watchStopRequests } from '../catalog/stop-requests.ts';
 import type { SiteConfig } from '../config/site-config.ts';
-import { controlQueue, sourceQueue, transferQueue } from '../contract/names.ts';
+import { controlQueue, followQueue, sourceQueue, transferQueue } from '../contract/names.ts';
 import { proveChain } from '../images/proof.ts';
 import type { Log } from '../lib/log.ts';
 import { createScheduleNotifier } from '../orchestration/schedule-notifier.ts';
@@ -24,6 +24,8 @@ const CATALOG_SLOTS = 20;
 const CONTROL_SLOTS = 100;
 /** One a core of a small machine: more only helps where disks and lines are faster than one core. */
 const TRANSFER_SLOTS = 4;
+/** A slot is one disk of a host that is followed; it costs little while there is little to send. */
+const FOLLOW_SLOTS = 64;
 
 export async function createSourceSite(parts: {
   config: SiteConfig & { source: NonNullable<SiteConfig['source']> };
@@ -80,6 +82,12 @@ export async function createSourceSite(parts: {
         activities: { sendDisk },
         workflows: false,
         slots: TRANSFER_SLOTS,
+      },
+      {
+        taskQueue: followQueue(site, node),
+        activities: { sendDisk },
+        workflows: false,
+        slots: FOLLOW_SLOTS,
       },
     ],
     facts: [

@@ -1,7 +1,7 @@
 /** Every time-out and retry policy of the workflows, and the queue of every activity. */
 import { ActivityCancellationType, type ActivityOptions, proxyActivities } from '@temporalio/workflow';
 import { NON_RETRYABLE } from '../contract/failures.ts';
-import { controlQueue, replicaQueue, sourceQueue, transferQueue } from '../contract/names.ts';
+import { controlQueue, followQueue, replicaQueue, sourceQueue, transferQueue } from '../contract/names.ts';
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
 import type {
   SourceActivities,
@@ -117,8 +117,15 @@ export const sealing = (
 
 /** Waits for a slot as long as it takes: that is no fault. */
 export const sending = (site: string, node: string, summary: string): SourceTransferActivities =>
+  sendingOn(transferQueue(site, node), summary);
+
+/** Of an open journal, for a whole window. */
+export const following = (site: string, node: string, summary: string): SourceTransferActivities =>
+  sendingOn(followQueue(site, node), summary);
+
+const sendingOn = (taskQueue: string, summary: string): SourceTransferActivities =>
   proxyActivities<SourceTransferActivities>({
-    taskQueue: transferQueue(site, node),
+    taskQueue,
     startToCloseTimeout: UNLIMITED,
     heartbeatTimeout: HEARTBEAT,
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

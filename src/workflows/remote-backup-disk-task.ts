@@ -12,6 +12,7 @@ import type { ReceivedDisk, ReceiverOffer } from '../contract/transfer.ts';
 import type { DiskTaskInput, DiskTaskResult } from '../contract/workflows.ts';
 import { backoffMs } from '../domain/backoff.ts';
 import {
+  following,
   receiverOpening,
   receiverWatch,
   replicaCatalog,
@@ -94,7 +95,9 @@ async function receive(input: DiskTaskInput, epoch: Epoch, offer: ReceiverOffer)
         ),
       sinceMs => tellSilence(input, epoch.openCount, sinceMs),
     );
-    const sent = sending(sourceSite, plan.sourceNode, `${plan.disk}: ${plan.method}`).sendDisk({
+    const isFollowing = input.journal?.followMs != null;
+    const sender = isFollowing ? following : sending;
+    const sent = sender(sourceSite, plan.sourceNode, `${plan.disk}: ${plan.method}`).sendDisk({
       fence: input.fence,
       replicaSite,
       host: input.host,
@@ -107,6 +110,7 @@ async function receive(input: DiskTaskInput, epoch: Epoch, offer: ReceiverOffer)
       proof: plan.proof,
       receiver: offer,
       bandwidthBytesPerSecond: input.bandwidthBytesPerSecond,
+      ...(input.journal !== undefined && { journal: input.journal }),
     });
     try {
       return await decided(received, sent);

@@ -15,7 +15,8 @@ import type { Fence, SeenFence } from '../contract/fence.ts';
 import { diskWorkflowId, replicaQueue } from '../contract/names.ts';
 import type { DiskTask, EmptyTask } from '../contract/replica-activities.ts';
 import { QUERIES, type TaskOutcome, type TaskStatus, type TaskSummary } from '../contract/schedule.ts';
-import type { SyncAnswer, SyncTarget } from '../contract/sync.ts';
+import type { DiskPlan, SyncAnswer, SyncTarget } from '../contract/sync.ts';
+import type { JournalWindow } from '../contract/transfer.ts';
 import type { DiskTaskResult, TaskInput, TaskResult } from '../contract/workflows.ts';
 import { backoffMs } from '../domain/backoff.ts';
 import { AnswerInvalidError } from '../domain/errors.ts';
@@ -26,6 +27,9 @@ import { failureCode, failureReason, seenFence } from './failure-codes.ts';
 import { remoteBackupDiskTask } from './remote-backup-disk-task.ts';
 import { searchAttributesOf } from './schedule-search.ts';
 import { taskDetails } from './task-details.ts';
+
+/** So long one task follows an open journal; then another one takes over. */
+const FOLLOW_MS = 15 * 60_000;
 
 export const taskStatusQuery = defineQuery<TaskStatus>(QUERIES.taskStatus);
 
@@ -150,6 +154,7 @@ class TaskRun {
       replicaHoldsHost: task.replicaHoldsHost,
       replicaDoubts: task.replicaDoubts,
       ...(task.comparable !== undefined && { comparable: task.comparable }),
+      ...(task.canAppend !== undefined && { canAppend: task.canAppend }),
     });
     this.#answer = usable(answer);
     this.#anewBecause = null;
@@ -202,12 +207,20 @@ class TaskRun {
           plan,
           replicaNode: node,
           bandwidthBytesPerSecond,
+          ...this.#journalWindow(target, plan),
         },
       ],
     });
     if (result.outcome === 'stopped') throw new StoppedSignal(result.reason ?? 'the schedule stopped it');
     this.#sealedBytes.set(disk, result.totalBytes);
     this.#tell(`has ${this.#sealedBytes.size} of ${target.disks.length} disks sealed`);
+  }
+
+  /** A continuous schedule follows what is still written; any other takes what there was. */
+  #journalWindow({ position }: SyncTarget, { method }: DiskPlan): { journal?: JournalWindow } {
+    if (method !== 'append' || position === null) return {};
+    const followMs = this.#input.type === 'continuous' ? FOLLOW_MS : null;
+    return { journal: { checkpoint: position.checkpoint, followMs } };
   }
 
   /** What is whole is published even when a pause comes now: it is one transaction at B. */
@@ -277,6 +290,7 @@ class TaskRun {
       targetTakenAtMs: takenAtMs ?? null,
       ...(summary.siteNowMs !== undefined && { siteOffsetMs: summary.siteNowMs - Date.now() }),
       answeredSequence: target?.sourceSequence ?? this.#answer?.newestSequence ?? null,
+      ...(summary.outcome === 'published' && this.#answer?.continues === true && { continues: true }),
     };
   }
 

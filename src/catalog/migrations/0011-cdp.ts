@@ -3,7 +3,7 @@ export const sql = `
 -- An open or ended CDP host snapshot, in either role: its frozen base, and how far all its disks' journals go together.
 create table cdp_epochs (
   host_snapshot_id bigint primary key references host_snapshots on delete cascade,
-  base_snapshot_id bigint not null references host_snapshots on delete restrict,
+  base_snapshot_id bigint not null references host_snapshots,
   -- Counts the epochs of the host at its origin.
   epoch bigint not null check (epoch > 0),
   -- Null while a recorder may still add to it.
@@ -30,7 +30,7 @@ create table cdp_markers (
 
 -- What a replica has of one disk's journal. What is noted here was acknowledged, and is never sent again.
 create table cdp_journals (
-  disk_snapshot_id bigint primary key references disk_snapshots on delete cascade,
+  storage_id bigint primary key references snapshot_storages on delete cascade,
   -- The number of the next record.
   next_index bigint not null default 0 check (next_index >= 0),
   -- The newest checkpoint among the records before; 0: none.
