@@ -253,5 +253,6 @@ export async function dropEmptySnapshots(trx: Transaction, scheduleUuid: string)
     .update({ disk_snapshot_id: null });
   await trx('disk_snapshots').whereIn('id', diskIds).update({ parent_id: null });
   await trx('disk_snapshots').whereIn('id', diskIds).delete();
+  await trx('cdp_epochs').whereIn('host_snapshot_id', ids).delete();
   await trx('host_snapshots').whereIn('id', ids).delete();
 }

@@ -208,6 +208,16 @@ async function assertForgettable(trx: Transaction, uuid: string, id: number): Pr
   );
   const [lock] = rows;
   if (lock !== undefined) throw new SnapshotLockedError(heldBy(uuid, lock));
+  const epoch = await trx('cdp_epochs as e')
+    .join('host_snapshots as hs', 'hs.id', 'e.host_snapshot_id')
+    .where('e.base_snapshot_id', id)
+    .first<{ uuid: string } | undefined>('hs.uuid');
+  if (epoch !== undefined) {
+    throw new NotForgettableError(
+      `snapshot ${uuid} is the base of the CDP host snapshot ${epoch.uuid}`,
+      `Forget that one first: \`offsite source forget ${epoch.uuid}\`.`,
+    );
+  }
   const replica = await trx('snapshot_storages as st')
     .join('disk_snapshots as ds', 'ds.id', 'st.disk_snapshot_id')
     .where('ds.host_snapshot_id', id)
