@@ -158,9 +158,12 @@ describe('a journal at the replica', () => {
     for (const disk of DISKS) await open(task, disk);
     const markers = [{ sequence: 20, atMs: 1_700_000_000_020, name: 'before the upgrade' }];
     for (const disk of DISKS) await append(task, disk, 10, 20, markers);
-    expect(await database().db('cdp_markers').select('sequence', 'name')).toEqual([
-      { sequence: 20, name: 'before the upgrade' },
-    ]);
+    const kept = await database()
+      .db('cdp_markers as m')
+      .join('host_snapshots as hs', 'hs.id', 'm.host_snapshot_id')
+      .where('hs.uuid', epochUuid)
+      .select('m.sequence', 'm.name');
+    expect(kept).toEqual([{ sequence: 20, name: 'before the upgrade' }]);
   });
 
   it('is not begun on a base that is not published here', async () => {
@@ -210,9 +213,14 @@ describe('a journal at the replica', () => {
       expect(files).toHaveLength(4);
       expect(await points()).toEqual([]);
       await catalog.finishDelete({ ...input, released: true });
-      expect(await database().db('cdp_epochs').select('*')).toEqual([]);
-      expect(await database().db('cdp_journals').select('*')).toEqual([]);
-      expect(await database().db('host_snapshots').select('*')).toEqual([]);
+      const { rows } = await database().db.raw(
+        `select hs.uuid, e.epoch from host_snapshots hs
+         left join cdp_epochs e on e.host_snapshot_id = hs.id where hs.uuid in (?, ?)
+         union all select null, next_index from cdp_journals j
+         join snapshot_storages st on st.id = j.storage_id where st.path = ?`,
+        [base, epochUuid, directory],
+      );
+      expect(rows).toEqual([]);
     },
   );
 });
