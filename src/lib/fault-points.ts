@@ -141,6 +141,7 @@ const REPLICA_FILES = {
   'replica.standAlone.unlinkOther': 'the copy of another map is removed',
   'replica.standAlone.syncDirectory': "the increment's names are gone for good",
   'replica.remove.unlink': 'a file of a layer that is no longer wanted is removed',
+  'replica.journal.remove': 'the folder of a journal that nobody wants any more is removed',
   'replica.remove.syncDirectory': 'its name is gone for good',
   'replica.sweep.unlink': 'a stray file is removed',
   'replica.sweep.syncDirectory': 'its name is gone for good',

@@ -1,10 +1,11 @@
 /** Who may still write how much on this node: a reserve of the file system, the quotas, and what was promised. */
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import type { StorageFile } from '../catalog/replica-storage-files.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { allocatedBytes, freeSpaceAt } from '../images/replica/durable-files.ts';
 import { DiskFullError } from '../images/replica/errors.ts';
+import { isJournalName, journalFolderBytes } from '../images/replica/journal-folder.ts';
 import { layerFilesOf } from '../images/replica/names.ts';
 import type { SpaceClaim, SpaceKeeper } from '../images/replica/space.ts';
 import { formatSize, parseSize, parseSizeOrShare, type SizeOrShare, sizeOf } from '../lib/sizes.ts';
@@ -84,7 +85,8 @@ export function createUsageCounter(parts: {
         const known = sealed.get(path);
         const isFresh = known !== undefined && nowMs() - known.atMs < SEALED_FRESH_MS;
         const bytes = isFresh ? known.bytes : await layerBytes(path);
-        if (state === 'sealed' || state === 'published') {
+        // A published journal still grows.
+        if ((state === 'sealed' || state === 'published') && !isJournalName(basename(path))) {
           fresh.set(path, isFresh ? known : { bytes, atMs: nowMs() });
         }
         hostBytes.set(host, (hostBytes.get(host) ?? 0) + bytes);
@@ -98,6 +100,7 @@ export function createUsageCounter(parts: {
 }
 
 async function layerBytes(path: string): Promise<number> {
+  if (isJournalName(basename(path))) return (await journalFolderBytes(path)) ?? 0;
   const sizes = await Promise.all(layerFilesOf(path).map(allocatedBytes));
   return sizes.reduce((sum, bytes) => sum + bytes, 0);
 }

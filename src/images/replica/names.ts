@@ -43,7 +43,7 @@ export interface LayerFileName {
   /** The layer's own name, also of its increment. */
   readonly finalName: string;
   readonly isIncrement: boolean;
-  readonly part: 'image' | 'partial' | 'map' | 'progress' | 'digests';
+  readonly part: 'image' | 'partial' | 'map' | 'progress' | 'digests' | 'journal';
 }
 
 const FILE_NAME =

@@ -1,10 +1,11 @@
 /** Takes away what is no longer wanted of a layer. Whether it may go is the catalog's to say. */
 import { basename, dirname } from 'node:path';
 import { assertOwnFolders, removeFile, syncDirectory } from './durable-files.ts';
+import { isJournalName, removeJournalFolder } from './journal-folder.ts';
 import { incrementName, type LayerPaths, layerPaths } from './names.ts';
 
 /**
- * Removes every file of a layer, sealed or partial. Links are removed and never followed.
+ * Removes every file of a layer, sealed or partial, or the folder of a journal. Links are removed and never followed.
  * @throws {ReplicaFileError} when the folder leads elsewhere
  * @returns how many files there were
  */
@@ -12,6 +13,11 @@ export async function removeReplicaFiles(finalPath: string): Promise<number> {
   const directory = dirname(finalPath);
   const finalName = basename(finalPath);
   await assertOwnFolders(directory);
+  if (isJournalName(finalName)) {
+    const wasThere = await removeJournalFolder(finalPath);
+    if (wasThere) await syncDirectory(directory, 'replica.remove.syncDirectory');
+    return wasThere ? 1 : 0;
+  }
   const removed =
     (await removeLayer(layerPaths(directory, finalName))) +
     (await removeLayer(layerPaths(directory, incrementName(finalName))));

@@ -2,9 +2,10 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode, removeFile, syncDirectory } from './durable-files.ts';
+import { journalFolderBytes, removeJournalFolder } from './journal-folder.ts';
 import { type LayerFileName, parseLayerFileName } from './names.ts';
 
-/** A regular file whose name is that of a layer's file. */
+/** A regular file whose name is that of a layer's file, or a journal's folder. */
 export interface FoundFile extends LayerFileName {
   readonly path: string;
   /** What it occupies. */
@@ -34,16 +35,23 @@ export interface Stray {
 export async function findLayerFiles(directory: string): Promise<readonly FoundFile[]> {
   const found: FoundFile[] = [];
   for (const entry of await entriesOf(directory)) {
-    const name = parseLayerFileName(entry.name);
-    if (name === null || !entry.isFile()) continue;
     const path = join(directory, entry.name);
+    const journalBytes = entry.isDirectory() ? await journalFolderBytes(path) : null;
+    const name = journalBytes === null ? parseLayerFileName(entry.name) : journalName(entry.name);
+    if (name === null || entry.isDirectory() !== (journalBytes !== null)) continue;
     const stats = await lstatOrNull(path);
-    if (stats?.isFile() !== true) continue;
+    if (stats === null || (journalBytes === null && !stats.isFile())) continue;
     const changedAtMs = Math.max(stats.mtimeMs, stats.ctimeMs);
-    found.push({ ...name, path, allocatedBytes: stats.blocks * 512, changedAtMs });
+    found.push({ ...name, path, allocatedBytes: journalBytes ?? stats.blocks * 512, changedAtMs });
   }
   return found;
 }
+
+const journalName = (finalName: string): LayerFileName => ({
+  finalName,
+  isIncrement: false,
+  part: 'journal',
+});
 
 async function entriesOf(directory: string) {
   try {
@@ -76,7 +84,7 @@ export function findStrays(
 
 function straysOfLayer(group: readonly FoundFile[], state: LayerState | null): readonly Stray[] {
   const all = (kind: Stray['kind'], reason: string) => group.map(file => ({ file, kind, reason }));
-  const isWhole = group.some(({ part }) => part === 'image');
+  const isWhole = group.some(({ part }) => part === 'image' || part === 'journal');
   switch (state) {
     case 'partial':
       return [];
@@ -88,7 +96,7 @@ function straysOfLayer(group: readonly FoundFile[], state: LayerState | null): r
         : all('orphan', 'the catalog does not know the layer, and it is not whole');
   }
   const beside = all('leftover', `it was of use before the layer was ${state}`).filter(
-    ({ file }) => file.isIncrement || (file.part !== 'image' && file.part !== 'digests'),
+    ({ file }) => file.isIncrement || !['image', 'digests', 'journal'].includes(file.part),
   );
   if (isWhole) return beside;
   // Something is wrong here that a person should see before anything goes.
@@ -100,7 +108,9 @@ function straysOfLayer(group: readonly FoundFile[], state: LayerState | null): r
 }
 
 /** What tells a layer last goes last, should it be interrupted. */
-const REMOVAL_ORDER: readonly LayerFileName['part'][] = ['image', 'partial', 'progress', 'digests', 'map'];
+const REMOVAL_ORDER: readonly LayerFileName['part'][] = [
+  ...(['image', 'journal', 'partial', 'progress', 'digests', 'map'] as const),
+];
 
 /** Removes files of one folder, durably. @returns those that were still there */
 export async function removeLayerFiles(
@@ -110,7 +120,9 @@ export async function removeLayerFiles(
   const removed: FoundFile[] = [];
   const rank = ({ part }: FoundFile): number => REMOVAL_ORDER.indexOf(part);
   for (const file of [...files].sort((left, right) => rank(left) - rank(right))) {
-    if (await removeFile(file.path, 'replica.sweep.unlink')) removed.push(file);
+    const isJournal = file.part === 'journal';
+    const isGone = isJournal ? removeJournalFolder(file.path) : removeFile(file.path, 'replica.sweep.unlink');
+    if (await isGone) removed.push(file);
   }
   if (removed.length > 0) await syncDirectory(directory, 'replica.sweep.syncDirectory');
   return removed;

@@ -134,6 +134,7 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'replica.commit.beginGivingUp': LIFE,
   'replica.commit.finishGivingUp': LIFE,
   'replica.remove.unlink': LIFE,
+  'replica.journal.remove': CDP,
   'replica.remove.syncDirectory': LIFE,
   'transfer.send.ack': LIFE,
   'transfer.send.close': LIFE,
