@@ -13,14 +13,10 @@ export async function removeReplicaFiles(finalPath: string): Promise<number> {
   const directory = dirname(finalPath);
   const finalName = basename(finalPath);
   await assertOwnFolders(directory);
-  if (isJournalName(finalName)) {
-    const wasThere = await removeJournalFolder(finalPath);
-    if (wasThere) await syncDirectory(directory, 'replica.remove.syncDirectory');
-    return wasThere ? 1 : 0;
-  }
-  const removed =
-    (await removeLayer(layerPaths(directory, finalName))) +
-    (await removeLayer(layerPaths(directory, incrementName(finalName))));
+  const removed = isJournalName(finalName)
+    ? Number(await removeJournalFolder(finalPath))
+    : (await removeLayer(layerPaths(directory, finalName))) +
+      (await removeLayer(layerPaths(directory, incrementName(finalName))));
   if (removed > 0) await syncDirectory(directory, 'replica.remove.syncDirectory');
   return removed;
 }
