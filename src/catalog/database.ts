@@ -35,6 +35,8 @@ export const ADVISORY = {
   migrations: 0x0ff5_1701,
   instances: 0x0ff5_1702,
   replicaFolders: 0x0ff5_1703,
+  restoredHosts: 0x0ff5_1705,
+  restoredFolders: 0x0ff5_1706,
 } as const;
 const INT8_OID = 20;
 

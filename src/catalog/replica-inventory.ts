@@ -190,8 +190,13 @@ async function readPoints(
 ): Promise<readonly RecoveryPoint[]> {
   const { rows } = await db.raw<{ rows: LayerRow[] }>(
     `with recursive layers as (
-       select ds.id as disk_snapshot_id, 1 as depth, st.id, st.base_storage_id, st.node, st.path,
-              st.layout_digest, st.content_digest, st.total_bytes, st.damage, st.damage_kind, st.damage_found_at,
+       select ds.id as disk_snapshot_id, 1 as depth, st.id,
+              -- A journal stands on the base of its epoch.
+              coalesce(st.base_storage_id, (
+                select base.storage_id from cdp_epochs e
+                join disk_snapshots base on base.host_snapshot_id = e.base_snapshot_id and base.disk_id = ds.disk_id
+                where e.host_snapshot_id = hs.id)) as base_storage_id,
+              st.node, st.path, st.layout_digest, st.content_digest, st.total_bytes, st.damage, st.damage_kind, st.damage_found_at,
               st.verified_at
        from host_snapshots hs
        join hosts h on h.id = hs.host_id

@@ -127,6 +127,9 @@ export interface ListedPoint {
   readonly publishedAt: string;
   /** A file that one of its disks needs is damaged or in doubt. */
   readonly damaged: boolean;
+  readonly kind: 'qcow2' | 'cdp';
+  /** What can be restored of an epoch of continuous data protection; null for an ordinary point. */
+  readonly cdp: ListedEpoch | null;
   readonly disks: readonly (ListedDisk & {
     readonly damage: ListedDamage | null;
     /** When the last of its files was read whole and compared, of each the newest time; null when one never was. */
@@ -134,11 +137,44 @@ export interface ListedPoint {
   })[];
 }
 
+/** The states of a CDP host snapshot: every checkpoint of a range. Times are the source's. */
+export interface ListedEpoch {
+  /** Counts the host's epochs where they are recorded. */
+  readonly epoch: number;
+  /** UUID of the frozen base, a point by itself. */
+  readonly base: string;
+  /** The first and the last state; null when there is none, because retention removed them. */
+  readonly from: string | null;
+  readonly to: string | null;
+  /** The sequence of the newest checkpoint; null when there is none. */
+  readonly newestCheckpoint: number | null;
+  readonly markers: number;
+  readonly journalBytes: number;
+  /** Null while more may come. */
+  readonly endedAt: string | null;
+  readonly endedReason: string | null;
+  /** Times of which there is no state: before this epoch, since the one before, and what was removed. */
+  readonly gaps: readonly { readonly from: string; readonly to: string; readonly reason: string }[];
+}
+
+/** A named checkpoint. */
+export interface ListedMarker {
+  readonly host: string;
+  readonly point: string;
+  readonly checkpoint: number;
+  readonly name: string;
+  readonly markedAt: string;
+}
+
+/** At most one of `point`, `at` and `marker` is set; none asks for the newest state. */
 export interface RecoverRequest {
   readonly host: string;
-  /** Null for the newest. */
+  /** Of a CDP point its newest checkpoint. */
   readonly point: string | null;
-  /** An absolute folder; made when it is not there. */
+  /** ISO 8601, by the source's clock: the newest state at or before. */
+  readonly at: string | null;
+  readonly marker: string | null;
+  /** An absolute folder; it appears when all is there, and must not be there before, or be empty. */
   readonly directory: string;
   /** `overlay`: thin writable qcow2 files over the replica; the others: full copies. */
   readonly format: 'overlay' | 'qcow2' | 'raw';
@@ -148,6 +184,16 @@ export interface RecoveredHost {
   readonly host: string;
   readonly point: string;
   readonly takenAt: string;
+  /** The time of the state: `takenAt`, or that of the checkpoint. */
+  readonly at: string;
+  /** Null for an ordinary point. */
+  readonly checkpoint: number | null;
+  /** The marker's name at this checkpoint; null for none. */
+  readonly marker: string | null;
+  /** The time that was asked for, and how much before it the state is; null when none was. */
+  readonly askedAt: string | null;
+  readonly lostMs: number | null;
+  readonly warnings: readonly string[];
   readonly disks: readonly {
     readonly disk: string;
     readonly path: string;
@@ -206,7 +252,9 @@ export interface RecordedSchedule {
 export interface ReplicaInventory {
   /** In order of host and sequence. An unknown host gives none. */
   listPoints(filter: { readonly host: string | null }): Promise<readonly ListedPoint[]>;
-  /** @throws when the host or point is unknown, or a file of that name is there already */
+  /** The named checkpoints that can be restored, by host and sequence. An unknown host gives none. */
+  listMarkers(filter: { readonly host: string | null }): Promise<readonly ListedMarker[]>;
+  /** @throws when there is no such state, something of it is damaged, or the folder is there already */
   recover(request: RecoverRequest): Promise<RecoveredHost>;
   /** By name. */
   listSchedules(): Promise<readonly RecordedSchedule[]>;

@@ -86,6 +86,9 @@ const REPLICA = {
   'replica.commit.recordVerified': "a replica's file was read whole and compared",
   'replica.commit.noteRoot': 'the id of a folder of replicas',
   'replica.commit.finishGivingUp': 'the files of an unfinished target are gone',
+  'replica.commit.recordJournalVerified': 'what reading a journal whole gave',
+  'replica.commit.giveUpJournal': 'the states of an epoch are given up',
+  'replica.commit.noteJournalRemoved': 'the files of a journal that was given up are gone',
   'replica.commit.noteSourceClock': "how far the source's clock is off",
   'replica.commit.endLostTask': 'a task that Temporal lost is ended',
   'replica.commit.noteReleased': 'the source of a deleted schedule has let go',
@@ -179,7 +182,14 @@ const CAPTURE = {
 } as const;
 
 const RESTORE = {
-  'restore.mkdir': 'the folder for restored disks',
+  'restore.hold': 'a recovery takes the advisory locks that keep what it needs',
+  'restore.mkdir': 'the folder that restored disks get their folder in',
+  'restore.removeLeft': 'what a recovery left that died is removed',
+  'restore.mkdirHidden': 'the folder of restored disks appears under a hidden name',
+  'restore.nameFolder': 'it gets its own name, with all disks',
+  'restore.syncParent': 'that name becomes durable',
+  'restore.removeHidden': 'what a recovery made that failed is removed',
+  'restore.unlinkOverlay': 'the overlay of which a full copy was made is removed',
   'restore.create': 'a restored image appears under a hidden name',
   'restore.metadata': "a restored image's header and tables",
   'restore.writeData': 'data of a restored qcow2 image',

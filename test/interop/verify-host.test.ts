@@ -65,7 +65,11 @@ async function verify(
     { host: 'web1', snapshot: given.snapshot ?? 's1' },
     {
       source: { listSnapshots: async () => [{ ...common, snapshot: 's1', kind: 'qcow2', disks: source }] },
-      replica: { listPoints: async () => [{ ...common, point: 's1', damaged: false, disks: replica }] },
+      replica: {
+        listPoints: async () => [
+          { ...common, point: 's1', damaged: false, kind: 'qcow2', cdp: null, disks: replica },
+        ],
+      },
     },
     { sites: sitesUnder(dir), signal: new AbortController().signal },
     {

@@ -1,20 +1,15 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { formatSize } from '../../lib/sizes.ts';
-import { identArgument, pathArgument, uuidArgument } from '../arguments.ts';
+import { identArgument } from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
-import { type CommandContext, contextOf } from '../command-context.ts';
-import type { ReplicaInventory } from '../ports.ts';
+import { contextOf } from '../command-context.ts';
+import type { ListedPoint } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
-import { loadSiteServices, using } from '../services.ts';
 import { addReplicaFileCommands } from './replica-files.ts';
+import { withReplicaInventory as withInventory } from './replica-inventory.ts';
+import { addReplicaRecover } from './replica-recover.ts';
 import { addSeedCommands } from './replica-seeds.ts';
 import { addReplicaVerify } from './replica-verify.ts';
-
-interface RecoverOptions {
-  readonly point?: string;
-  readonly to: string;
-  readonly format?: 'qcow2' | 'raw';
-}
 
 /** `offsite replica …`: what a site can boot from. Needs neither the source nor Temporal. */
 export function addReplicaCommands(program: Command, io: CliIo, exit: (code: number) => void): void {
@@ -28,29 +23,62 @@ export function addReplicaCommands(program: Command, io: CliIo, exit: (code: num
     .action(async (host: string | undefined, _options: object, command: Command) => {
       const context = contextOf(io, command);
       const points = await withInventory(context, inventory => inventory.listPoints({ host: host ?? null }));
-      context.print(points, all =>
+      context.print(
+        points,
+        all =>
+          renderTable(
+            [
+              { title: 'host' },
+              { title: 'number', align: 'right' },
+              { title: 'point' },
+              { title: 'taken at' },
+              { title: 'published at' },
+              { title: 'disk' },
+              { title: 'size', align: 'right' },
+              { title: 'state' },
+              { title: 'path' },
+            ],
+            all.flatMap(({ host, sequence, point, takenAt, publishedAt, disks }) =>
+              disks.map(({ disk, virtualSizeBytes, damage, path }, index) => [
+                ...(index === 0
+                  ? [host, String(sequence), point, takenAt, publishedAt]
+                  : ['', '', '', '', '']),
+                disk,
+                formatSize(virtualSizeBytes),
+                damage === null ? 'whole' : damage.kind === 'doubt' ? 'IN DOUBT' : 'DAMAGED',
+                path,
+              ]),
+            ),
+            host === undefined
+              ? 'There are no recovery points.'
+              : `There are no recovery points of '${host}'.`,
+          ) + epochLines(all),
+      );
+    });
+
+  replica
+    .command('markers')
+    .argument('[host]', "the host's ident (default: all hosts)", identArgument)
+    .description('list the named markers of continuous data protection that can be recovered')
+    .addHelpText('after', '\nExample:\n  $ offsite replica markers web1')
+    .action(async (host: string | undefined, _options: object, command: Command) => {
+      const context = contextOf(io, command);
+      const markers = await withInventory(context, inventory =>
+        inventory.listMarkers({ host: host ?? null }),
+      );
+      context.print(markers, all =>
         renderTable(
           [
             { title: 'host' },
-            { title: 'number', align: 'right' },
+            { title: 'marker' },
+            { title: 'at' },
+            { title: 'checkpoint', align: 'right' },
             { title: 'point' },
-            { title: 'taken at' },
-            { title: 'published at' },
-            { title: 'disk' },
-            { title: 'size', align: 'right' },
-            { title: 'state' },
-            { title: 'path' },
           ],
-          all.flatMap(({ host, sequence, point, takenAt, publishedAt, disks }) =>
-            disks.map(({ disk, virtualSizeBytes, damage, path }, index) => [
-              ...(index === 0 ? [host, String(sequence), point, takenAt, publishedAt] : ['', '', '', '', '']),
-              disk,
-              formatSize(virtualSizeBytes),
-              damage === null ? 'whole' : damage.kind === 'doubt' ? 'IN DOUBT' : 'DAMAGED',
-              path,
-            ]),
-          ),
-          host === undefined ? 'There are no recovery points.' : `There are no recovery points of '${host}'.`,
+          all.map(({ host: of, name, markedAt, checkpoint, point }) => [
+            ...[of, name, markedAt, String(checkpoint), point],
+          ]),
+          host === undefined ? 'There are no markers.' : `There are no markers of '${host}'.`,
         ),
       );
     });
@@ -59,48 +87,23 @@ export function addReplicaCommands(program: Command, io: CliIo, exit: (code: num
   addReplicaVerify(replica, io, exit);
   addSeedCommands(replica, io);
 
-  replica
-    .command('recover')
-    .argument('<host>', "the host's ident", identArgument)
-    .description('make the disks of a recovery point ready to boot from')
-    .option('--point <id>', 'the recovery point (default: the newest)', uuidArgument)
-    .requiredOption('--to <dir>', 'the folder for the disks; made if need be (required)', pathArgument)
-    .addOption(
-      new Option('--format <format>', 'full copies in this format (default: thin writable overlays)').choices(
-        ['qcow2', 'raw'],
-      ),
-    )
-    .addHelpText(
-      'after',
-      `
-Without --format the disks are thin qcow2 files over the replica: ready at once, and the replica stays as it is.
-
-Examples:
-  $ offsite replica recover web1 --to /srv/boot
-  $ offsite replica recover web1 --point 0b5c9d1e-6a3f-4f1e-9d6c-2f8f6f0a7c11 --to /srv/boot --format raw`,
-    )
-    .action(async (host: string, { point, to, format }: RecoverOptions, command: Command) => {
-      const context = contextOf(io, command);
-      const request = { host, point: point ?? null, directory: to, format: format ?? ('overlay' as const) };
-      const recovered = await withInventory(context, inventory => inventory.recover(request));
-      context.print(recovered, ({ point, takenAt, disks }) =>
-        [
-          `Recovered ${host} as it was at ${takenAt} (point ${point}).`,
-          renderTable(
-            [{ title: 'disk' }, { title: 'format' }, { title: 'path' }, { title: 'over' }],
-            disks.map(({ disk, format, path, backing }) => [disk, format, path, backing ?? '-']),
-            'It has no disks.',
-          ),
-        ].join('\n'),
-      );
-    });
+  addReplicaRecover(replica, io);
 }
 
-async function withInventory<T>(
-  context: CommandContext,
-  use: (inventory: ReplicaInventory) => Promise<T>,
-): Promise<T> {
-  const config = await context.config();
-  const { openReplicaInventory } = await loadSiteServices();
-  return using(openReplicaInventory(config), use);
+/** What a table of points cannot say: every state of an epoch, and times without one. */
+function epochLines(points: readonly ListedPoint[]): string {
+  const lines = points.flatMap(({ host, point, cdp }) => {
+    if (cdp === null) return [];
+    const { from, to, newestCheckpoint, markers, endedAt, endedReason, gaps } = cdp;
+    const end = endedAt === null ? '' : `; ended: ${endedReason}`;
+    const states =
+      from === null || to === null
+        ? 'no state'
+        : `every checkpoint from ${from} to ${to} (newest ${newestCheckpoint}, ${markers} named)`;
+    return [
+      ...gaps.map(gap => `${host}: NO STATES from ${gap.from} to ${gap.to}: ${gap.reason}`),
+      `${host}: point ${point} has ${states}${end}`,
+    ];
+  });
+  return lines.length === 0 ? '' : `\n\n${lines.join('\n')}`;
 }

@@ -4,7 +4,7 @@ import type { ExtentMap } from '../../domain/extent-map.ts';
 import { writeImageInAnyOrder } from '../overlay.ts';
 import type { BackingFile } from '../qcow2/layout.ts';
 import { readFully } from '../replica/durable-files.ts';
-import { JournalDamagedError, JournalInvalidError } from './errors.ts';
+import { JournalInvalidError } from './errors.ts';
 import { JournalReader } from './journal-reader.ts';
 import type { OverlaidBlock } from './overlaid-block.ts';
 import { type JournalRecord, RECORD_HEADER_BYTES } from './record.ts';
@@ -45,7 +45,8 @@ export async function readReplay(
     for (;;) {
       signal?.throwIfAborted();
       const records = await reader.next();
-      if (records.length === 0) throw new JournalDamagedError(directory, reader.place, null);
+      // Whoever names a checkpoint knows that the records before it were durable.
+      if (records.length === 0) await reader.assertEnd(reader.place.index + 1);
       for (const record of records) {
         if (record.sequence > untilSequence) return { index, checkpoint };
         if (record.type === 'checkpoint') {

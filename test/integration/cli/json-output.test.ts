@@ -8,11 +8,14 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { openDatabase } from '../../../src/catalog/database.ts';
 import type { CliIo } from '../../../src/cli/cli-io.ts';
 import { buildProgram } from '../../../src/cli/program.ts';
 import { createDevOutput } from '../../../src/cli/render/dev-output.ts';
+import { loadConfig } from '../../../src/config/load-config.ts';
 import { writeConfig } from '../../../src/config/write-config.ts';
 import { OffsiteError } from '../../../src/domain/errors.ts';
+import { publishBase, publishEpoch } from '../../support/cdp-point.ts';
 import { useTestDatabase } from '../../support/database.ts';
 import { qemuImg, qemuIo } from '../../support/qemu.ts';
 import { documentedKeys, isBeneath, printedKeys } from './support/json-keys.ts';
@@ -64,6 +67,7 @@ beforeAll(async () => {
   await startDev(['--disk', `vda=${vda}`]);
   await Promise.all([sourceCommands(other, spare), replicaCommands(), scheduleLooks()]);
   await Promise.all([scheduleRequests(), workerCommand()]);
+  await epochCommands();
   await damageCommands();
 }, 240_000);
 
@@ -113,6 +117,33 @@ async function replicaCommands(): Promise<void> {
   await offsite('b', 'replica seeds');
   await offsite('b', 'replica unseed', 'brought', 'vda');
   await offsite('b', 'replica recover', 'my-host', '--to', join(folder, 'recovered'));
+}
+
+/** Two epochs of a host under continuous data protection. */
+async function epochCommands(): Promise<void> {
+  const { database: settings } = await loadConfig(join(folder, 'data', 'site-b.yaml'));
+  const db = openDatabase({ url: settings.url });
+  const site = { db, node: 'b1', replicaRoot: join(folder, 'data', 'site-b', 'replicas') };
+  try {
+    for (const takenAtMs of [1_700_000_000_000, 1_700_000_100_000]) {
+      const disks = { vda: Buffer.alloc(1024 * 1024, 1) };
+      const base = await publishBase(site, { host: 'recorded', disks, takenAtMs });
+      const timeUs = (takenAtMs + 50) * 1000;
+      await publishEpoch(site, {
+        ...{ host: 'recorded', base, takenAtMs, endedReason: 'the recorder was stopped' },
+        steps: [
+          { kind: 'write', timeUs, disk: 'vda', offset: 0, bytes: Buffer.alloc(4096, 2) },
+          { kind: 'checkpoint', timeUs, marker: 'before update' },
+        ],
+      });
+    }
+  } finally {
+    await db.destroy();
+  }
+  await offsite('b', 'replica list', 'recorded');
+  await offsite('b', 'replica markers');
+  const at = ['--at', '2023-11-14T22:13:21Z', '--to', join(folder, 'at')];
+  await offsite('b', 'replica recover', 'recorded', ...at);
 }
 
 /** Files that nobody knows, and a replica that rots. */

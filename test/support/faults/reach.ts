@@ -11,6 +11,7 @@ type Elsewhere = { readonly coveredBy: string } | { readonly comesWith: string }
 const RARE = { coveredBy: 'test/faults/rare-points.test.ts' } as const;
 /** Continuous data protection joins the matrix with the tasks that use it. */
 const CDP = { comesWith: 'continuous data protection' } as const;
+const RESTORE = { coveredBy: 'test/integration/replica/cdp-restore.test.ts' } as const;
 const START = ['start'] as const;
 const FULL = ['full'] as const;
 const COMPARE = ['compare'] as const;
@@ -145,7 +146,11 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'source.commit.forgetSnapshot': COMMANDS,
   'temporal.start.schedule': COMMANDS,
   'temporal.signal.request': COMMANDS,
+  'restore.hold': COMMANDS,
   'restore.mkdir': COMMANDS,
+  'restore.mkdirHidden': COMMANDS,
+  'restore.nameFolder': COMMANDS,
+  'restore.syncParent': COMMANDS,
   'restore.create': COMMANDS,
   'restore.metadata': COMMANDS,
   'restore.writeData': COMMANDS,
@@ -159,6 +164,12 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'restore.syncDirectory': COMMANDS,
 
   'restore.rename': RARE,
+  'restore.removeLeft': RESTORE,
+  'restore.removeHidden': RESTORE,
+  'restore.unlinkOverlay': RESTORE,
+  'replica.commit.recordJournalVerified': CDP,
+  'replica.commit.giveUpJournal': CDP,
+  'replica.commit.noteJournalRemoved': CDP,
   'source.commit.dropSubscription': RARE,
   'source.commit.unpinReceiver': RARE,
   'source.commit.vouchForReceiver': RARE,

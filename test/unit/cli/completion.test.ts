@@ -55,7 +55,7 @@ describe('completion', () => {
       expect.arrayContaining(['--purge', '--force', '--site', '--json', '--config', '--help']),
     );
     expect(await offered('--config', 'schedule', 'status', '--q')).toEqual(['--quiet']);
-    expect(await offered('replica', 'recover', 'web1', '--format', '')).toEqual(['qcow2', 'raw']);
+    expect(await offered('replica', 'recover', 'web1', '--format', '')).toEqual(['overlay', 'qcow2', 'raw']);
     expect(await offered('schedule', 'create', 'x', '--every', '')).toEqual([]);
     expect(await offered('completion', 'z')).toEqual(['zsh']);
     expect(await offered('--config', '/etc/passw')).toContain('/etc/passwd');

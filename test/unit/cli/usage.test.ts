@@ -77,7 +77,7 @@ describe('bad usage ends with 2 and one line that says why', () => {
     [['source', 'forget', 'newest'], /It must be a UUID/],
     [['replica', 'recover', 'h'], /required option '--to/],
     [['replica', 'recover', 'h', '--to', ''], /must not be empty/],
-    [['replica', 'recover', 'h', '--to', 'd', '--format', 'vmdk'], /Allowed choices are qcow2, raw/],
+    [['replica', 'recover', 'h', '--to', 'd', '--format', 'vmdk'], /Allowed choices are overlay, qcow2, raw/],
     [['dev', '--no-demo', '--once'], /--no-demo and --once contradict/],
     [['schedule', 'list', '--config'], /argument missing/],
   ])('%j', async (args, said) => {
