@@ -25,7 +25,8 @@ export interface ReplicaEpoch {
   readonly base: string;
   /** Counts the host's epochs where they were recorded. */
   readonly epoch: number;
-  readonly takenAtMs: number;
+  /** When its base was taken: the first state. */
+  readonly startedAtMs: number;
   readonly endedAtMs: number | null;
   readonly endedReason: string | null;
   /** States from here on are there; above {@link newestCheckpoint} when retention removed them all. */
@@ -67,7 +68,8 @@ export function createEpochRows(db: Database) {
     /** Published epochs in order of host and sequence, of one host or all, also those without a state. */
     async listEpochs(host: string | null): Promise<readonly ReplicaEpoch[]> {
       const { rows } = await db.raw<{ rows: EpochRow[] }>(
-        `select h.ident as host, hs.uuid as point, hs.sequence, base.uuid as base, e.epoch, hs.taken_at,
+        `select h.ident as host, hs.uuid as point, hs.sequence, base.uuid as base, e.epoch,
+                base.taken_at as started_at,
                 e.ended_at, e.ended_reason, e.oldest_checkpoint, e.newest_checkpoint, e.newest_checkpoint_at,
                 (select count(*)::integer from cdp_markers m where m.host_snapshot_id = hs.id
                    and m.sequence between e.oldest_checkpoint and e.newest_checkpoint) as markers,
@@ -81,9 +83,9 @@ export function createEpochRows(db: Database) {
          join disk_snapshots ds on ds.host_snapshot_id = hs.id
          join disks d on d.id = ds.disk_id
          join snapshot_storages st on st.id = ds.storage_id
-         left join cdp_journals j on j.disk_snapshot_id = ds.id
+         left join cdp_journals j on j.storage_id = st.id
          join disk_snapshots bds on bds.host_snapshot_id = base.id and bds.disk_id = ds.disk_id
-         join snapshot_storages below on below.id = bds.storage_id
+         join snapshot_storages below on below.id = coalesce(st.base_storage_id, bds.storage_id)
          where hs.state = 'complete' and st.layout_digest is not null and h.ident = coalesce(?::text, h.ident)
          order by h.ident, hs.sequence, d.ident`,
         [host],
@@ -162,7 +164,7 @@ export const JOURNALS = `from cdp_epochs e
   join disk_snapshots ds on ds.host_snapshot_id = hs.id
   join disks d on d.id = ds.disk_id
   join snapshot_storages st on st.id = ds.storage_id and st.layout_digest is not null
-  join cdp_journals j on j.disk_snapshot_id = ds.id`;
+  join cdp_journals j on j.storage_id = st.id`;
 
 /**
  * Keeps a host's journals from being given up, and a folder from being restored into twice, until it is closed. Both
@@ -195,7 +197,7 @@ interface EpochRow {
   readonly sequence: number;
   readonly base: string;
   readonly epoch: number;
-  readonly taken_at: Date;
+  readonly started_at: Date;
   readonly ended_at: Date | null;
   readonly ended_reason: string | null;
   readonly oldest_checkpoint: number;
@@ -234,7 +236,7 @@ function toEpoch(rows: readonly EpochRow[]): ReplicaEpoch {
   const row = rows[0] as EpochRow;
   return {
     ...{ host: row.host, point: row.point, sequence: row.sequence, base: row.base, epoch: row.epoch },
-    takenAtMs: row.taken_at.getTime(),
+    startedAtMs: row.started_at.getTime(),
     endedAtMs: row.ended_at?.getTime() ?? null,
     endedReason: row.ended_reason,
     oldestCheckpoint: row.oldest_checkpoint,

@@ -59,12 +59,7 @@ export function createJournalRetentionRows(db: Database) {
     /** Notes that the files of a journal are gone. */
     noteJournalRemoved: (storageId: number): Promise<void> =>
       inTransaction(db, 'replica.commit.noteJournalRemoved', async trx => {
-        await trx('cdp_journals')
-          .whereIn(
-            'disk_snapshot_id',
-            trx('snapshot_storages').where({ id: storageId }).select('disk_snapshot_id'),
-          )
-          .update({ record_bytes: 0 });
+        await trx('cdp_journals').where({ storage_id: storageId }).update({ record_bytes: 0 });
       }),
   });
 }

@@ -11,7 +11,7 @@ export function listedEpoch(point: string, epochs: readonly ReplicaEpoch[]) {
   return {
     epoch: epoch.epoch,
     base: epoch.base,
-    from: isThere ? isoOf(epoch.takenAtMs) : null,
+    from: isThere ? isoOf(epoch.startedAtMs) : null,
     to: isThere ? isoOf(epoch.newestCheckpointAtMs) : null,
     newestCheckpoint: isThere ? epoch.newestCheckpoint : null,
     markers: epoch.markers,
@@ -26,16 +26,16 @@ export function listedEpoch(point: string, epochs: readonly ReplicaEpoch[]) {
 function gapBefore(epoch: ReplicaEpoch, before: ReplicaEpoch | undefined) {
   if (before === undefined || before.host !== epoch.host) return [];
   const fromMs = before.newestCheckpointAtMs;
-  if (fromMs === null || fromMs >= epoch.takenAtMs) return [];
+  if (fromMs === null || fromMs >= epoch.startedAtMs) return [];
   const reason = before.endedReason ?? 'another epoch began';
-  return [{ from: new Date(fromMs).toISOString(), to: new Date(epoch.takenAtMs).toISOString(), reason }];
+  return [{ from: new Date(fromMs).toISOString(), to: new Date(epoch.startedAtMs).toISOString(), reason }];
 }
 
 function removedOf(epoch: ReplicaEpoch) {
-  const { takenAtMs, newestCheckpoint, newestCheckpointAtMs } = epoch;
+  const { startedAtMs, newestCheckpoint, newestCheckpointAtMs } = epoch;
   if (hasStates(epoch) || newestCheckpoint === 0 || newestCheckpointAtMs === null) return [];
   const reason = 'the journal was out of the window that is kept';
-  const [from, to] = [takenAtMs, newestCheckpointAtMs].map(ms => new Date(ms).toISOString()) as [
+  const [from, to] = [startedAtMs, newestCheckpointAtMs].map(ms => new Date(ms).toISOString()) as [
     string,
     string,
   ];

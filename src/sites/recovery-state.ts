@@ -119,8 +119,8 @@ function reachOf(states: HostStates, point: RecoveryPoint, atMs: number): readon
     return point.takenAtMs <= atMs ? [{ point, epoch: null, reachMs: point.takenAtMs }] : [];
   }
   const epoch = epochOf(states, point);
-  if (epoch === undefined || !hasStates(epoch) || epoch.takenAtMs > atMs) return [];
-  return [{ point, epoch, reachMs: Math.min(atMs, epoch.newestCheckpointAtMs ?? epoch.takenAtMs) }];
+  if (epoch === undefined || !hasStates(epoch) || epoch.startedAtMs > atMs) return [];
+  return [{ point, epoch, reachMs: Math.min(atMs, epoch.newestCheckpointAtMs ?? epoch.startedAtMs) }];
 }
 
 /** Whether a state of the epoch itself can be restored. */
@@ -134,7 +134,7 @@ function newestOf(states: HostStates, point: RecoveryPoint): HostState | null {
   const checkpoint = epoch.newestCheckpoint;
   const marker = states.markers.find(found => found.point === point.point && found.checkpoint === checkpoint);
   const cdp = { epoch, checkpoint, marker: marker?.name ?? null };
-  return { point, cdp, atMs: epoch.newestCheckpointAtMs ?? epoch.takenAtMs };
+  return { point, cdp, atMs: epoch.newestCheckpointAtMs ?? epoch.startedAtMs };
 }
 
 const epochOf = ({ epochs }: HostStates, { point }: RecoveryPoint): ReplicaEpoch | undefined =>

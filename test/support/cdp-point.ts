@@ -22,7 +22,7 @@ export interface MadePoint {
   /** Of each disk the image or the journal's folder, and its disk snapshot's id. */
   readonly disks: ReadonlyMap<
     string,
-    { readonly path: string; readonly id: number; readonly sizeBytes: number }
+    { readonly path: string; readonly id: number; readonly sizeBytes: number; readonly storageId: number }
   >;
 }
 
@@ -84,7 +84,7 @@ export async function publishEpoch(site: CdpSite, input: EpochInput): Promise<Ma
   const { host, base, steps, takenAtMs, epoch = 1, endedReason = null } = input;
   const uuid = randomUUID();
   const journals = [...base.disks].map(([disk, { sizeBytes }]) => ({
-    ...{ disk, sizeBytes, path: join(site.replicaRoot, host, disk, `${uuid}.cdp`) },
+    ...{ disk, sizeBytes, path: join(site.replicaRoot, host, disk, `${uuid}.0a1b2c3d.cdp`) },
   }));
   const nextIndex = new Map<string, number>();
   for (const { disk, path, sizeBytes } of journals) {
@@ -109,7 +109,8 @@ export async function publishEpoch(site: CdpSite, input: EpochInput): Promise<Ma
     uuid,
     host,
     kind: 'cdp',
-    takenAtMs,
+    // A point's time at B is that of its newest checkpoint.
+    takenAtMs: newest === undefined ? takenAtMs : newest.step.timeUs / 1000,
     parent: base,
     disks: journals,
   });
@@ -119,9 +120,9 @@ export async function publishEpoch(site: CdpSite, input: EpochInput): Promise<Ma
     newest_checkpoint: published,
     newest_checkpoint_at: newest === undefined ? null : new Date(newest.step.timeUs / 1000),
   });
-  for (const [disk, { id }] of point.disks) {
+  for (const [disk, { storageId }] of point.disks) {
     await site.db('cdp_journals').insert({
-      disk_snapshot_id: id,
+      storage_id: storageId,
       next_index: nextIndex.get(disk),
       checkpoint: published,
       checkpoint_at: newest === undefined ? null : new Date(newest.step.timeUs / 1000),
@@ -187,7 +188,7 @@ async function insertPoint({ db, node }: CdpSite, input: PointInput): Promise<Ma
     })
     .returning<{ id: number }[]>('id');
   const id = snapshot?.id ?? 0;
-  const disks = new Map<string, { path: string; id: number; sizeBytes: number }>();
+  const disks = new Map<string, { path: string; id: number; sizeBytes: number; storageId: number }>();
   for (const { disk, path, sizeBytes } of input.disks) {
     await db('disks').insert({ host_id: hostId, ident: disk }).onConflict(['host_id', 'ident']).ignore();
     const { id: diskId } = await db('disks')
@@ -206,11 +207,11 @@ async function insertPoint({ db, node }: CdpSite, input: PointInput): Promise<Ma
         ...{ disk_snapshot_id: diskSnapshotId, node, path, format: kind, state: 'published' },
         ...{ layout_digest: digestOf(path), map_digest: isImage ? digestOf(`${path} map`) : null },
         ...{ virtual_size_bytes: sizeBytes, cluster_size_bytes: isImage ? 65_536 : null },
-        published_at: new Date(),
+        ...{ base_storage_id: parent?.disks.get(disk)?.storageId ?? null, published_at: new Date() },
       })
       .returning<{ id: number }[]>('id');
     await db('disk_snapshots').where({ id: diskSnapshotId }).update({ storage_id: storage?.id });
-    disks.set(disk, { path, id: diskSnapshotId, sizeBytes });
+    disks.set(disk, { path, id: diskSnapshotId, sizeBytes, storageId: storage?.id ?? 0 });
   }
   return { id, uuid, disks };
 }

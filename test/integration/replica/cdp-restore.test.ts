@@ -153,7 +153,7 @@ describe('a state of an epoch', () => {
       expect(recovered).toMatchObject({ point: made.epoch.uuid, checkpoint: published });
       await expectState(made, recovered, published);
     }
-  }, 60_000);
+  }, 180_000);
 
   it('before the first checkpoint is the base, and before the base there is none', async () => {
     const { host, base, content } = await makeHost(13, 60);
@@ -166,7 +166,7 @@ describe('a state of an epoch', () => {
     await expect(recover(host, { at: iso(START_MS - 1) })).rejects.toMatchObject({ code: 'StateUnknown' });
     await expect(recover('nobody')).rejects.toMatchObject({ code: 'PointUnknown' });
     await expect(recover(host, { point: randomUUID() })).rejects.toMatchObject({ code: 'PointUnknown' });
-  }, 60_000);
+  }, 180_000);
 
   it('is found by its marker; of two of one name it is the newest', async () => {
     const host = `host-${randomUUID().slice(0, 8)}`;
@@ -213,7 +213,7 @@ describe('a state of an epoch', () => {
       ],
     ]);
     await inventory.close();
-  }, 60_000);
+  }, 180_000);
 
   it('lies between epochs in the older one, and the list tells of the gap', async () => {
     const first = await makeHost(14, 60);
@@ -238,7 +238,7 @@ describe('a state of an epoch', () => {
     await inventory.close();
     const gap = { from: iso(laterMs - 60_000), to: iso(laterMs), reason: 'the recorder was killed' };
     expect(gaps).toEqual([null, [], null, [gap]]);
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('damage', () => {
@@ -272,7 +272,7 @@ describe('damage', () => {
     const recovered = await recover(made.host, { at: iso(error.untilMs) });
     expect(recovered.checkpoint).toBe(whole);
     await expectState(made, recovered, whole);
-  }, 60_000);
+  }, 180_000);
 
   it('of the base, or a journal that is gone or another one, ends in a typed error', async () => {
     const gone = await makeHost(17, 30);
@@ -288,7 +288,7 @@ describe('damage', () => {
     await writeFile(segmentPath(to, 0), 'not a journal');
     await expect(recover(other.host)).rejects.toMatchObject({ code: 'StateDamaged' });
     expect((await readdir(join(root, 'restored'))).filter(name => name.startsWith('.'))).toEqual([]);
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('the folder', () => {
@@ -332,7 +332,7 @@ describe('the folder', () => {
       code: 'StateDamaged',
     });
     expect(await readdir(join(root, 'failed'))).toEqual([]);
-  }, 60_000);
+  }, 180_000);
 
   it('must be new or empty, and only one recovery at a time goes there', async () => {
     const { host } = await makeHost(21, 30);
@@ -349,5 +349,5 @@ describe('the folder', () => {
       ['FileExists', 'done'],
     ]).toContainEqual(codes);
     expect(await readdir(join(root, 'twice'))).toEqual(['vda.qcow2', 'vdb.qcow2']);
-  }, 60_000);
+  }, 180_000);
 });
