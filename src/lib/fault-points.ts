@@ -31,6 +31,9 @@ const CATALOG = {
 
 const SOURCE = {
   'source.lease.takeInstance': "A's worker takes the advisory lock that proves that it lives",
+  'source.commit.registerEpoch': 'an epoch is registered: its frozen base and its CDP host snapshot',
+  'source.commit.noteCheckpoint': 'the newest checkpoint of all disks is noted',
+  'source.commit.endEpoch': 'an epoch has ended',
   'source.commit.registerHostSnapshot': 'a host snapshot is registered',
   'source.commit.forgetSnapshot': 'a host snapshot is taken out of the catalog',
   'source.commit.querySyncInfo': 'decision, lock, subscription and answer of one plan',

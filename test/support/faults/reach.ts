@@ -142,6 +142,9 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'transfer.send.refused': LIFE,
   'transfer.send.keepAlive': LIFE,
 
+  'source.commit.registerEpoch': CDP,
+  'source.commit.noteCheckpoint': CDP,
+  'source.commit.endEpoch': CDP,
   'source.commit.registerHostSnapshot': COMMANDS,
   'source.commit.forgetSnapshot': COMMANDS,
   'temporal.start.schedule': COMMANDS,
