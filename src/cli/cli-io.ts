@@ -8,6 +8,8 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** The terminal's width in columns; 80 where it is not known. */
   columns(): number;
+  /** The terminal's height in lines; 24 where it is not known. */
+  rows(): number;
   nowMs(): number;
   /** Aborted by Ctrl-C or SIGTERM. Asking for it takes these signals over: only long commands do. */
   stopSignal(): AbortSignal;
@@ -21,6 +23,7 @@ export function processIo(): CliIo {
     err: text => void process.stderr.write(text),
     isTerminal: process.stdout.isTTY === true,
     columns: () => process.stdout.columns || 80,
+    rows: () => process.stdout.rows || 24,
     nowMs: () => Date.now(),
     stopSignal() {
       if (stopping !== null) return stopping.signal;

@@ -15,8 +15,11 @@ export interface CommandContext {
   readonly json: boolean;
   /** Loads the configuration that `--config` or OFFSITE_CONFIG names. */
   config(): Promise<SiteConfig>;
-  /** Prints a result: as JSON, or as the text that `human` makes of it (without a last line end). */
-  print<T>(result: T, human: (result: T) => string): void;
+  /**
+   * Prints a result: as JSON, or as the text that `human` makes of it (without a last line end).
+   * @param human is given the columns of the terminal that sentences are broken for, null where there is none
+   */
+  print<T>(result: T, human: (result: T, fit: number | null) => string): void;
 }
 
 /** Reads the global options that stand before or after the command. */
@@ -28,7 +31,9 @@ export function contextOf(io: CliIo, command: Command): CommandContext {
     json,
     config: () => loadSiteConfig(options.config ?? null),
     print(result, human) {
-      const text = json ? JSON.stringify(result, null, 2) : human(result);
+      const text = json
+        ? JSON.stringify(result, null, 2)
+        : human(result, io.isTerminal ? io.columns() : null);
       if (text !== '') io.out(`${text}\n`);
     },
   };

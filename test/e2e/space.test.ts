@@ -157,8 +157,9 @@ test('a quota holds a schedule up with its numbers until it is raised', async ()
 test('locks stay when Temporal does not know a task, and no partial file survives a delete in which the worker dies', async () => {
   const host = await createHostImages(sites, 'web4', { vda: '32M' });
   const snapshot = await host.next(() => ['write -P 5 0 16M']);
-  await createSchedule(sites, 'doomed', 'web4', '--bandwidth', '1MiB/s');
-  await moreBytes(sites, 3 * MIB);
+  // So slow that it never ends by itself: each step below begins while bytes come.
+  await createSchedule(sites, 'doomed', 'web4', '--bandwidth', '64KiB/s');
+  await moreBytes(sites, MIB / 4);
   const ofSnapshot = async () => (await locks()).filter(lock => lock.snapshot === snapshot);
   const held = await ofSnapshot();
   expect(held).toHaveLength(1);
@@ -173,7 +174,7 @@ test('locks stay when Temporal does not know a task, and no partial file survive
     () => ofSnapshot(),
     now => now.length === 1 && now[0]?.taskUuid !== held[0]?.taskUuid,
   );
-  await moreBytes(sites, 2 * MIB);
+  await moreBytes(sites, MIB / 4);
   const partial = (await filesUnder(sites.replicaRoot)).find(name => name.endsWith('.partial')) ?? '';
   expect(partial).toMatch(/^web4\/vda\//);
 

@@ -109,7 +109,8 @@ test('a replica is the source of a third site: its published points, under its l
   const host = await createHostImages(aToB, 'db1', { vda: '64M' });
   const first = await host.next(() => ['write -P 1 0 24M']);
   await createSchedule(bToC, 'onward', 'db1');
-  await createSchedule(aToB, 'nearby', 'db1', '--bandwidth', '4MiB/s');
+  // So slow that B does not publish while C is asked about it.
+  await createSchedule(aToB, 'nearby', 'db1', '--bandwidth', '256KiB/s');
   // What B has begun and not published is nothing to C.
   await moreBytes(aToB, 1024 * 1024);
   await bToC.json('b', 'schedule', 'run', 'onward');
@@ -119,6 +120,7 @@ test('a replica is the source of a third site: its published points, under its l
     ({ lastTask }) => lastTask?.outcome === 'waiting' || lastTask?.outcome === 'upToDate',
   );
   expect(await pointsAt(bToC, 'db1')).toEqual([]);
+  await aToB.json('b', 'schedule', 'update', 'nearby', '--no-bandwidth');
   await untilPublished(aToB, 'nearby', first);
   await bToC.json('b', 'schedule', 'run', 'onward');
   await untilPublished(bToC, 'onward', first);

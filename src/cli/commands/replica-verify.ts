@@ -74,7 +74,10 @@ const REDRAW_MS = 500;
 /** A line on a terminal, drawn anew; nothing elsewhere. */
 function progressTo(io: CliIo, json: boolean): VerifyRequest['onProgress'] {
   if (json || !io.isTerminal) return () => {};
-  const area = new LiveArea(text => io.err(text));
+  const area = new LiveArea(
+    text => io.err(text),
+    () => io.columns(),
+  );
   let drawnAtMs = Number.NEGATIVE_INFINITY;
   return ({ layer, layers, checkedBytes, totalBytes }) => {
     const isLast = checkedBytes >= totalBytes;

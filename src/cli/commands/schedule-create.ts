@@ -108,13 +108,13 @@ Examples:
         const progress = registered ? null : await orchestrator.progress(view.ref);
         return { ...scheduleJson(view, progress, io.nowMs()), created, registered };
       });
-      context.print(result, json =>
+      context.print(result, (json, fit) =>
         [
           json.created
             ? `Created schedule '${name}'.`
             : `Schedule '${name}' exists already with these settings.`,
           ...(json.registered ? [] : ['It is not registered at its site yet; that happens by itself.']),
-          renderSchedule(json, io.nowMs()),
+          renderSchedule(json, io.nowMs(), fit),
         ].join('\n'),
       );
     });

@@ -31,6 +31,6 @@ Examples:
       const tasks = await using(openReplicaInventory(config), inventory =>
         inventory.scheduleHistory({ name, limit }),
       );
-      context.print(tasks, all => renderHistory(all, name, io.nowMs()));
+      context.print(tasks, (all, fit) => renderHistory(all, name, io.nowMs(), fit));
     });
 }

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OffsiteError } from '../../domain/errors.ts';
 import type { CommandContext } from '../command-context.ts';
+import { shareOf } from '../render/bar.ts';
 import { ChangedLines } from '../render/changed-lines.ts';
 import { tellDisks } from '../render/disk-lines.ts';
 import { LiveArea } from '../render/live-area.ts';
 import { disksOf, lackOf, plainWaits, retryText } from '../render/schedule.ts';
+import { screenful, type TaskLines } from '../render/screenful.ts';
 import { printable } from '../render/table.ts';
 import { TaskBars } from '../render/task-bars.ts';
 import { renderSpan, renderTime } from '../render/times.ts';
 import { outcomeWords, stepWords } from '../render/words.ts';
 import { wrapped } from '../render/wrapped.ts';
-import type { ScheduleJson } from '../schedule-json.ts';
+import type { ScheduleJson, TaskJson } from '../schedule-json.ts';
 
 const LOOK_EVERY_MS = 1_000;
 /** With `--once`, how long a schedule without a running task is looked at: a run just asked for may begin. */
@@ -21,6 +23,8 @@ const PASSING_FAULTS = new Set(['TemporalUnreachable', 'WorkerUnreachable']);
 interface WatchOutput {
   show(json: ScheduleJson): void;
   fault(error: OffsiteError): void;
+  /** Nothing more comes. */
+  end(): void;
 }
 
 /**
@@ -41,18 +45,20 @@ export async function watchSchedule(
   while (!signal.aborted) {
     try {
       const json = await look();
+      if (signal.aborted) break;
       seen = true;
       output.show(json);
       const running = json.state === 'unreachable' || json.lastTask?.outcome === null;
       sawTask ||= running;
-      if (once && !running && (sawTask || io.nowMs() - startedAtMs >= GRACE_MS)) return;
+      if (once && !running && (sawTask || io.nowMs() - startedAtMs >= GRACE_MS)) break;
     } catch (error) {
       if (!seen || !(error instanceof OffsiteError)) throw error;
       output.fault(error);
-      if (!PASSING_FAULTS.has(error.code)) return;
+      if (!PASSING_FAULTS.has(error.code)) break;
     }
     await sleep(lookEveryMs, undefined, { signal }).catch(() => undefined);
   }
+  output.end();
 }
 
 function outputOf(context: CommandContext): WatchOutput {
@@ -74,6 +80,7 @@ function jsonLines({ io }: CommandContext): WatchOutput {
       if (line !== last) io.out(`${line}\n`);
       last = line;
     },
+    end: () => undefined,
   };
 }
 
@@ -89,22 +96,38 @@ function plainLines({ io }: CommandContext): WatchOutput {
       tellDisks(lines, task);
     },
     fault: error => lines.tell('headline', printable(error.message)),
+    end: () => undefined,
   };
 }
 
 function liveBars({ io }: CommandContext): WatchOutput {
-  const area = new LiveArea(text => io.out(text));
+  const area = new LiveArea(
+    text => io.out(text),
+    () => io.columns(),
+  );
   const bars = new TaskBars();
-  const draw = (lines: readonly string[]): void =>
-    area.draw(lines.flatMap(line => wrapped(line, io.columns() - 1)));
+  const fitted = (line: string): string[] => wrapped(line, io.columns() - 1);
+  // The cursor stands on a line of its own below.
+  const draw = (lines: TaskLines): void => area.draw(screenful(lines, io.rows() - 1));
   return {
     show(json) {
       const nowMs = io.nowMs();
-      const disks = bars.render(json.lastTask, nowMs, io.columns() - 1);
-      draw([headline(json, nowMs), ...notes(json, true).map(([, line]) => line), ...disks]);
+      const { lastTask } = json;
+      const drawn = bars.render(lastTask, nowMs, io.columns() - 1);
+      draw({
+        head: fitted(headline(json, nowMs)),
+        notes: notes(json, true).flatMap(([, line]) => fitted(line)),
+        disks: drawn.map((line, index) => ({ line, isDone: isDone(lastTask, index) })),
+      });
     },
-    fault: error => draw([printable(error.message)]),
+    fault: error => draw({ head: fitted(printable(error.message)), notes: [], disks: [] }),
+    end: () => area.end(),
   };
+}
+
+function isDone(task: TaskJson | null, index: number): boolean {
+  const disk = task?.disks[index];
+  return task?.outcome !== null || (disk !== undefined && shareOf(disk) === 1);
 }
 
 /** @param nowMs null leaves out what changes by the passing time alone */

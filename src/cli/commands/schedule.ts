@@ -44,7 +44,7 @@ function addLooks(schedule: Command, io: CliIo): void {
           }),
         );
       });
-      context.print(schedules, all => renderScheduleTable(all, io.nowMs(), replicaSite));
+      context.print(schedules, (all, fit) => renderScheduleTable(all, io.nowMs(), replicaSite, fit));
     });
 
   schedule
@@ -59,7 +59,7 @@ function addLooks(schedule: Command, io: CliIo): void {
         ...(await showSchedule(orchestrator, ref, io.nowMs())),
         damage: await recordedDamage(config, ref),
       }));
-      context.print(shown, json => renderSchedule(json, io.nowMs()));
+      context.print(shown, (json, fit) => renderSchedule(json, io.nowMs(), fit));
     });
 
   schedule

@@ -32,7 +32,7 @@ Examples:
       const context = contextOf(io, command);
       const config = await context.config();
       const status = siteStatusJson(await findOut(config), io.nowMs());
-      if (quiet !== true) context.print(status, found => renderStatus(found, io.nowMs()));
+      if (quiet !== true) context.print(status, (found, fit) => renderStatus(found, io.nowMs(), fit));
       exit(status.ok ? 0 : 1);
     });
 }

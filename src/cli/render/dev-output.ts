@@ -54,7 +54,10 @@ function jsonOutput({ io }: CommandContext): DevOutput {
 }
 
 function textOutput({ io }: CommandContext): DevOutput {
-  const area = new LiveArea(text => io.out(text));
+  const area = new LiveArea(
+    text => io.out(text),
+    () => io.columns(),
+  );
   let bars = new TaskBars();
   const say = (text: string): void => {
     area.settle();
@@ -63,7 +66,7 @@ function textOutput({ io }: CommandContext): DevOutput {
   const lines = new ChangedLines(say);
   const draw = (drawn: readonly string[]): void => {
     const columns = io.columns() - 1;
-    area.draw(drawn.map(line => printable(line).slice(0, columns)));
+    area.draw(drawn.slice(0, io.rows() - 1).map(line => printable(line).slice(0, columns)));
   };
   return {
     say,

@@ -4,8 +4,16 @@ import { renderTable } from './table.ts';
 import { renderSpan, renderTime } from './times.ts';
 import { outcomeWords } from './words.ts';
 
-/** One row a task; what is said besides stands in rows of their own below it. */
-export function renderHistory(tasks: readonly ListedTask[], name: string, nowMs: number): string {
+/**
+ * One row a task; what is said besides stands in rows of their own below it.
+ * @param fit the columns of the terminal, null where there is none
+ */
+export function renderHistory(
+  tasks: readonly ListedTask[],
+  name: string,
+  nowMs: number,
+  fit: number | null = null,
+): string {
   return renderTable(
     [
       { title: 'task', align: 'right' },
@@ -31,6 +39,7 @@ export function renderHistory(tasks: readonly ListedTask[], name: string, nowMs:
       ...task.warnings.map(warning => ['', '', '', '', '', '', '', `warning: ${warning}`]),
     ]),
     `Schedule '${name}' has run no task yet.`,
+    fit,
   );
 }
 

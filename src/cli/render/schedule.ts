@@ -7,11 +7,12 @@ import { printable, renderFacts, renderTable } from './table.ts';
 import { renderSpan, renderTime } from './times.ts';
 import { activityWords, damageWords, outcomeWords, stepWords } from './words.ts';
 
-/** One row a schedule. */
+/** One row a schedule. @param fit the columns of the terminal, null where there is none */
 export function renderScheduleTable(
   schedules: readonly ScheduleJson[],
   nowMs: number,
   replicaSite: string,
+  fit: number | null = null,
 ): string {
   return renderTable(
     [
@@ -30,18 +31,42 @@ export function renderScheduleTable(
       json.state,
       renderSpan(json.ageMs),
       renderSpan(json.behindMs) + (json.rpoMet === false ? '!' : ''),
-      nextRunOf(json, nowMs) ?? '-',
+      nextRunWithin(json, nowMs, fit),
       outcomeOf(json.lastTask),
       noteOf(json),
     ]),
     `Site '${replicaSite}' has no schedules.`,
+    fit,
   );
 }
 
-/** The page of one schedule. */
-export function renderSchedule(json: ScheduleJson, nowMs: number): string {
+/** The page of one schedule. @param fit the columns of the terminal, null where there is none */
+export function renderSchedule(json: ScheduleJson, nowMs: number, fit: number | null = null): string {
   const task = json.lastTask;
-  const facts = renderFacts([
+  const facts = renderFacts(factsOf(json, nowMs), fit);
+  if (task === null || task.disks.length === 0) return facts;
+  const disks = renderTable(
+    [
+      { title: 'disk' },
+      { title: 'method' },
+      { title: 'sent', align: 'right' },
+      { title: 'of', align: 'right' },
+      { title: 'why' },
+    ],
+    task.disks.map(({ disk, method, bytesSent, bytesTotal, reason }) => {
+      const isKnown = bytesTotal > 0 || task.outcome === 'published';
+      const sizes = isKnown ? [formatSize(bytesSent), formatSize(bytesTotal)] : ['-', '-'];
+      return [disk, method, ...sizes, reason];
+    }),
+    '',
+    fit,
+  );
+  return `${facts}\n\n${disks}`;
+}
+
+function factsOf(json: ScheduleJson, nowMs: number): (readonly [name: string, value: string | null])[] {
+  const task = json.lastTask;
+  return [
     ['schedule', json.name],
     ['uuid', json.uuid],
     ['host', json.host === null ? null : `${json.host}, from site ${json.sourceSite} to ${json.replicaSite}`],
@@ -60,24 +85,7 @@ export function renderSchedule(json: ScheduleJson, nowMs: number): string {
     ...(json.damage != null && json.damage.points > 0
       ? [['warning', damageWords(json.host ?? '', json.damage)] as const]
       : []),
-  ]);
-  if (task === null || task.disks.length === 0) return facts;
-  const disks = renderTable(
-    [
-      { title: 'disk' },
-      { title: 'method' },
-      { title: 'sent', align: 'right' },
-      { title: 'of', align: 'right' },
-      { title: 'why' },
-    ],
-    task.disks.map(({ disk, method, bytesSent, bytesTotal, reason }) => {
-      const isKnown = bytesTotal > 0 || task.outcome === 'published';
-      const sizes = isKnown ? [formatSize(bytesSent), formatSize(bytesTotal)] : ['-', '-'];
-      return [disk, method, ...sizes, reason];
-    }),
-    '',
-  );
-  return `${facts}\n\n${disks}`;
+  ];
 }
 
 /** `sending vda: the disk is full (attempt 4 at 02:00:05Z)`. @param nextAt false leaves out when the next attempt is */
@@ -92,6 +100,21 @@ export function retryText(retry: RetryJson, nextAt = true): string {
 /** What waits without being at fault: the rest is among the retries. */
 export const plainWaits = ({ waits, retries }: ScheduleJson): string[] =>
   waits.filter(wait => !retries.some(({ code, reason }) => code === 'NoWorker' && wait.endsWith(reason)));
+
+/** Narrower than this there is room for the time until the next run only. */
+const WHOLE_TIME_COLUMNS = 120;
+
+/** As {@link nextRunOf}, in a table for a terminal of `fit` columns. */
+export function nextRunWithin(
+  schedule: Pick<ScheduleJson, 'nextRunAt' | 'paused'>,
+  nowMs: number,
+  fit: number | null,
+): string {
+  if (fit === null || fit >= WHOLE_TIME_COLUMNS) return nextRunOf(schedule, nowMs) ?? '-';
+  if (schedule.paused === true || schedule.nextRunAt === null) return '-';
+  const leftMs = Date.parse(schedule.nextRunAt) - nowMs;
+  return leftMs <= 0 ? 'due' : `in ${renderSpan(leftMs)}`;
+}
 
 /** When the next run is due; while paused nothing is. */
 export function nextRunOf(

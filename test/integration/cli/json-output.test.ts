@@ -232,6 +232,7 @@ const io: CliIo = {
   err: () => undefined,
   isTerminal: false,
   columns: () => 80,
+  rows: () => 24,
   nowMs: () => 0,
   stopSignal: () => new AbortController().signal,
 };

@@ -40,6 +40,13 @@ beforeAll(async () => {
     });
     await sites.supervisor.restart(`worker-${site}`);
   }
+  for (const site of ['a', 'b'] as const) {
+    await until(
+      `worker ${site} at work`,
+      () => health(site).catch(() => null),
+      found => found?.status === 200,
+    );
+  }
 }, 300_000);
 
 afterAll(async () => {
@@ -58,8 +65,9 @@ const both = async (): Promise<{ a: Scrape; b: Scrape }> => ({
 test('a worker serves each documented metric of its role and no other, over a run, a refusal and an outage', async () => {
   const host = await createHostImages(sites, 'web1', { vda: '64M', vdb: '32M' });
   const snapshot = await host.next(disk => [`write -P 3 0 ${disk === 'vda' ? '12M' : '4M'}`]);
-  await createSchedule(sites, 'nightly', 'web1', '--rpo', '5m', '--bandwidth', '4MiB/s');
   await createSchedule(sites, 'refused', 'web2');
+  // So slow that it is still on its way when a busy machine comes to look.
+  await createSchedule(sites, 'nightly', 'web1', '--rpo', '5m', '--bandwidth', '128KiB/s');
 
   await until('both disks being received', both, ({ a, b }) =>
     [
@@ -68,6 +76,7 @@ test('a worker serves each documented metric of its role and no other, over a ru
       (sampleValue(b, 'offsite_schedule_behind_seconds', { schedule: 'nightly' }) ?? 0) > 0,
     ].every(Boolean),
   );
+  await sites.json('b', 'schedule', 'update', 'nightly', '--no-bandwidth');
   const { lastTask } = await untilPublished(sites, 'nightly', snapshot);
   await sites.json('b', 'schedule', 'pause', 'refused');
   await sleep(NEWER_MS);

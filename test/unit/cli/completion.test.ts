@@ -14,6 +14,7 @@ function ioInto(said: string[]): CliIo {
     err: text => void said.push(text),
     isTerminal: false,
     columns: () => 100,
+    rows: () => 24,
     nowMs: () => 0,
     stopSignal: () => new AbortController().signal,
   };

@@ -20,6 +20,7 @@ function output(isTerminal: boolean) {
       err: () => undefined,
       isTerminal,
       columns: () => 100,
+      rows: () => 24,
       nowMs: () => 0,
       stopSignal: () => new AbortController().signal,
     },

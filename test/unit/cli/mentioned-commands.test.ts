@@ -17,6 +17,7 @@ it('every command that a message, help or page names is there', () => {
       err: () => undefined,
       isTerminal: false,
       columns: () => 80,
+      rows: () => 24,
       nowMs: () => 0,
       stopSignal: () => new AbortController().signal,
     },

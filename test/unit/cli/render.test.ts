@@ -109,13 +109,33 @@ describe('RateMeter', () => {
 describe('LiveArea', () => {
   it('goes up by as many lines as it drew, and not after it settled', () => {
     const written: string[] = [];
-    const area = new LiveArea(text => written.push(text));
+    const area = new LiveArea(
+      text => written.push(text),
+      () => 80,
+    );
     area.draw(['one', 'two']);
     area.draw(['three']);
     area.settle();
     area.draw(['four']);
     expect(written.map(text => text.startsWith('\u001b['))).toEqual([false, true, false]);
     expect(written[1]?.startsWith('\u001b[2A')).toBe(true);
+  });
+
+  it('goes up further where the terminal became narrower, and leaves no trace of the key that ended it', () => {
+    const written: string[] = [];
+    let columns = 80;
+    const area = new LiveArea(
+      text => written.push(text),
+      () => columns,
+    );
+    area.end();
+    expect(written).toEqual([]);
+    area.draw(['x'.repeat(50), '']);
+    columns = 20;
+    area.draw(['y']);
+    expect(written[1]?.startsWith('\u001b[4A')).toBe(true);
+    area.end();
+    expect(written[2]).toBe('\r\u001b[J');
   });
 });
 

@@ -99,6 +99,32 @@ describe('the status of a site', () => {
     );
   });
 
+  it('keeps within a terminal: a long problem stands below its row, or broken beside it', () => {
+    const waits = {
+      ...pendingStep,
+      lastFailure: { code: 'DiskFull', message: `no room ${'for it '.repeat(20)}` },
+    };
+    const status = siteStatusJson(
+      findings({
+        recorded: [recorded('web1'), recorded('db1')],
+        asked: new Map([asked('web1', { state: 'running' }, [waits]), asked('db1')]),
+      }),
+      NOW_MS,
+    );
+    const narrow = renderStatus(status, NOW_MS, 80).split('\n');
+    expect(Math.max(...narrow.map(line => line.length))).toBeLessThanOrEqual(80);
+    expect(narrow.slice(0, 4)).toEqual([
+      'HOST  SCHEDULE  STATE    AGE  BEHIND  RPO     NEXT RUN  LAST OUTCOME',
+      'db1   db1       waiting   2h      0s  1h met  in 1h     -',
+      'web1  web1      running   2h      0s  1h met  runs      -',
+      '    retries: sending vda: no room for it for it for it for it for it for it for',
+    ]);
+    const wide = renderStatus(status, NOW_MS, 160).split('\n');
+    expect(Math.max(...wide.map(line => line.length))).toBeLessThanOrEqual(160);
+    expect(wide[2]).toMatch(/^web1 {2}web1 .* retries: sending vda: no room/);
+    expect(wide[3]).toMatch(/^ {60,}(for )?it for it/);
+  });
+
   it.each<[string, Partial<ScheduleStatus>, readonly PendingStep[], string]>([
     [
       'an RPO is missed while paused',

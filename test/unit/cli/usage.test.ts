@@ -14,6 +14,7 @@ async function run(...args: string[]): Promise<{ code: number; out: string; err:
     },
     isTerminal: false,
     columns: () => 100,
+    rows: () => 24,
     nowMs: () => 0,
     stopSignal: () => new AbortController().signal,
   };

@@ -66,6 +66,7 @@ async function watch(
       err: () => undefined,
       isTerminal,
       columns: () => 100,
+      rows: () => 24,
       nowMs: () => look * 1_000,
       stopSignal: () => stop.signal,
     },
