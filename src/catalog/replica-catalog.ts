@@ -3,8 +3,10 @@ import { type Database, guarded } from './database.ts';
 import { CHAIN_LIMIT, createChainRows } from './replica-chains.ts';
 import { createComparisonRows } from './replica-comparison.ts';
 import { createDeletionRows } from './replica-deletion.ts';
+import { createEpochRows } from './replica-epochs.ts';
 import { createGivingUpRows } from './replica-giving-up.ts';
 import { createHealthRows } from './replica-health.ts';
+import { createJournalRetentionRows } from './replica-journal-retention.ts';
 import { createJournalRows } from './replica-journals.ts';
 import { createLayoutRows } from './replica-layouts.ts';
 import { createPublicationRows } from './replica-publication.ts';
@@ -37,6 +39,8 @@ export function createReplicaCatalog(db: Database, options: ReplicaCatalogOption
     ...createSyncRows(db),
     ...createSessionRows(db),
     ...createJournalRows(db, { replicaRoot }),
+    ...createEpochRows(db),
+    ...createJournalRetentionRows(db),
     ...createLayoutRows(db, { replicaRoot, chainLimit }),
     ...createChainRows(db),
     ...createHealthRows(db),

@@ -99,6 +99,10 @@ export const siteConfigSchema = z.strictObject({
         .optional(),
       /** The same of single hosts. */
       hostQuotas: z.record(z.string().regex(IDENT, "must be a host's ident"), size).optional(),
+      /** How long the journals of continuous data protection are kept, and how much of them; absent: for ever. */
+      journals: z
+        .strictObject({ keep: readable(parseDuration).optional(), size: size.optional() })
+        .optional(),
     })
     .optional(),
 });

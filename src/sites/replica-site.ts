@@ -13,6 +13,7 @@ import type { Log } from '../lib/log.ts';
 import { createScheduleStarter } from '../orchestration/schedule-start.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createReceiver } from '../transfer/receiver.ts';
+import { startJournalRetention } from './journal-retention.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import { startPeriodicScrub } from './periodic-scrub.ts';
 import { replicaDirectoryOf } from './replica-directory.ts';
@@ -82,6 +83,9 @@ export async function createReplicaSite(parts: {
   });
   const sweeper = startReplicaSweeper({ catalog, node, replicaRoot, log, nowMs: () => Date.now() });
   const scrub = startPeriodicScrub({ catalog, root, node, replicaRoot, config: config.replica.scrub, log });
+  const retention = startJournalRetention({
+    ...{ catalog, node, replicaRoot, config: config.replica.journals, log },
+  });
   const reconciler = startScheduleReconciler({ db, starter: createScheduleStarter(config.temporal), log });
   const advertised = config.replica.advertise === undefined ? null : parseEndpoint(config.replica.advertise);
   const listen = parseEndpoint(config.replica.listen);
@@ -119,6 +123,7 @@ export async function createReplicaSite(parts: {
     async close() {
       await reconciler.close();
       await scrub.close();
+      await retention.close();
       await sweeper.close();
       await receiver.close();
     },

@@ -12,6 +12,7 @@ const RARE = { coveredBy: 'test/faults/rare-points.test.ts' } as const;
 /** Continuous data protection joins the matrix with the tasks that use it. */
 const CDP = { comesWith: 'continuous data protection' } as const;
 const RESTORE = { coveredBy: 'test/integration/replica/cdp-restore.test.ts' } as const;
+const RETENTION = { coveredBy: 'test/integration/replica/cdp-retention.test.ts' } as const;
 const START = ['start'] as const;
 const FULL = ['full'] as const;
 const COMPARE = ['compare'] as const;
@@ -170,9 +171,9 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'restore.removeLeft': RESTORE,
   'restore.removeHidden': RESTORE,
   'restore.unlinkOverlay': RESTORE,
-  'replica.commit.recordJournalVerified': CDP,
-  'replica.commit.giveUpJournal': CDP,
-  'replica.commit.noteJournalRemoved': CDP,
+  'replica.commit.recordJournalVerified': RETENTION,
+  'replica.commit.giveUpJournal': RETENTION,
+  'replica.commit.noteJournalRemoved': RETENTION,
   'source.commit.dropSubscription': RARE,
   'source.commit.unpinReceiver': RARE,
   'source.commit.vouchForReceiver': RARE,
