@@ -11,6 +11,7 @@ import type { MapShape } from '../domain/extent-map.ts';
 import { BLAKE3_BYTES } from '../lib/digest.ts';
 import { ProtocolError, type Refusal } from './errors.ts';
 import { encodeFrame, type FrameName, HEADER_BYTES } from './frames.ts';
+import { MIN_PIECE_BYTES } from './limits.ts';
 
 /** The highest version that this build speaks. */
 export const PROTOCOL_VERSION = 1;
@@ -133,7 +134,9 @@ export function decodeWelcome(payload: Buffer): Welcome {
   const version = reader.u16();
   reader.u16();
   const maxPieceBytes = reader.u32();
-  if (maxPieceBytes < 1) throw new ProtocolError('BadFrame', 'a welcome that takes no data');
+  if (maxPieceBytes < MIN_PIECE_BYTES) {
+    throw new ProtocolError('BadFrame', `a welcome that takes only ${maxPieceBytes} bytes at once`);
+  }
   return { version, maxPieceBytes, helloAtMs: reader.u64(), sentAtMs: reader.u64() };
 }
 

@@ -4,7 +4,14 @@ import { type CampaignReport, runCampaign } from './campaign.ts';
 import { openTarget, TARGET_NAMES } from './targets.ts';
 
 const SEED = Number(process.env.OFFSITE_PROPERTY_SEED ?? 20261124);
-const CASES = { qcow2: 6_000, frames: 20_000, receiver: 10_000, files: 10_000 };
+const CASES = {
+  qcow2: 6_000,
+  frames: 20_000,
+  receiver: 10_000,
+  sender: 8_000,
+  journals: 10_000,
+  files: 10_000,
+};
 /** What a campaign must reach to be worth its name: refusals of many kinds, and input that is taken. */
 const REACHES = {
   qcow2: [
@@ -24,6 +31,8 @@ const REACHES = {
     'NotAdmitted',
     'StaleAttempt',
   ],
+  sender: ['FrameOutOfOrder', 'BadPosition', 'DigestMismatch', 'BadFrame', 'ConnectionLost', 'PlanBroken'],
+  journals: ['JournalInvalid', 'JournalDamaged', 'no record'],
   files: ['ReplicaFileInvalid', 'map sent again', 'begins anew'],
 };
 const stackTraceLimit = Error.stackTraceLimit;

@@ -1,5 +1,5 @@
 /**
- * `npm run test:hostile -- --target qcow2|frames|receiver|files --seed N --cases N [--first N]`: hostile input made
+ * `npm run test:hostile -- --target qcow2|frames|receiver|sender|journals|files --seed N --cases N [--first N]`: hostile input made
  * from sound input by seeded mutation. A failure is printed with the words that run its case alone.
  */
 import { parseArgs } from 'node:util';

@@ -5,6 +5,8 @@ const OPENERS = {
   qcow2: async () => (await import('./images/target.ts')).openImageTarget(),
   frames: async () => (await import('./frames/target.ts')).openFrameTarget(),
   receiver: async () => (await import('./receiver/target.ts')).openReceiverTarget(),
+  sender: async () => (await import('./sender/target.ts')).openSenderTarget(),
+  journals: async () => (await import('./journals/target.ts')).openJournalTarget(),
   files: async () => (await import('./files/target.ts')).openFileTarget(),
 } satisfies Record<string, () => Promise<Target>>;
 

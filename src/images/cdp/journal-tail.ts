@@ -1,7 +1,7 @@
 /** Finds where a journal ends, so that its writer can go on there after a crash. docs/formats/cdp-journal.md. */
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { effect } from '../../lib/fault-points.ts';
-import { removeFile, syncDirectory } from '../replica/durable-files.ts';
+import { openRegular, removeFile, syncDirectory } from '../replica/durable-files.ts';
 import { JournalInvalidError, type JournalPlace } from './errors.ts';
 import { JournalReader, readHeader, segmentsOf, startOf } from './journal-reader.ts';
 import { type SegmentHeader, segmentPath } from './segment.ts';
@@ -34,7 +34,7 @@ export async function openTail(directory: string, durableIndex: number): Promise
   // An end whose next segment was never begun is written anew, when a record does not fit.
   const isEnded = place.segment > header.segment;
   const kept = isEnded ? (reader.segmentEnd ?? place) : place;
-  const file = await open(segmentPath(directory, header.segment), 'r+');
+  const file = await openRegular(segmentPath(directory, header.segment), 'r+');
   try {
     await effect('journal.tail.truncate', () => file.truncate(kept.hostOffset));
     await effect('journal.tail.extend', () => file.truncate(header.segmentBytes));

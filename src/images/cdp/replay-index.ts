@@ -4,11 +4,14 @@ import { OverlaidBlock, type Piece } from './overlaid-block.ts';
 
 export const REPLAY_BLOCK_BYTES = 4096;
 const BLOCKS_A_CHUNK = 512;
+const CHUNK_BYTES = BLOCKS_A_CHUNK * REPLAY_BLOCK_BYTES;
 
 /** References of whole blocks; larger values are places of payloads. */
 const HOLE = 0;
 const ZERO = -1;
 const PATCHED = -2;
+/** Shared by all chunks that read as zeros, until one of their blocks is written: a guest may discard a whole disk. */
+const ZERO_CHUNK = new Float64Array(BLOCKS_A_CHUNK).fill(ZERO);
 
 /** Where bytes of a payload lie: `segment * 2^31 + hostOffset`, a safe integer, since a segment has at most 1 GiB. */
 export type PayloadPlace = number;
@@ -20,12 +23,12 @@ export const hostOffsetOf = (place: PayloadPlace): number => place % SEGMENT_FAC
 
 /** 8 bytes for each block that was touched, in chunks of 2 MiB of disk. Latest write wins. */
 export class ReplayIndex {
-  readonly #virtualSizeBytes: number;
+  readonly virtualSizeBytes: number;
   readonly #chunks = new Map<number, Float64Array>();
   readonly #overlaid = new Map<number, OverlaidBlock>();
 
   constructor(virtualSizeBytes: number) {
-    this.#virtualSizeBytes = virtualSizeBytes;
+    this.virtualSizeBytes = virtualSizeBytes;
   }
 
   /**
@@ -34,12 +37,17 @@ export class ReplayIndex {
    */
   put(offset: number, length: number, place: PayloadPlace | null): void {
     const end = offset + length;
-    if (end > this.#virtualSizeBytes) throw new RangeError(`bytes ${offset} to ${end} are beyond the disk`);
+    if (end > this.virtualSizeBytes) throw new RangeError(`bytes ${offset} to ${end} are beyond the disk`);
     let at = offset;
     while (at < end) {
+      if (place === null && at % CHUNK_BYTES === 0 && end - at >= CHUNK_BYTES) {
+        this.#putZeroChunk(at / CHUNK_BYTES);
+        at += CHUNK_BYTES;
+        continue;
+      }
       const block = Math.floor(at / REPLAY_BLOCK_BYTES);
       const blockStart = block * REPLAY_BLOCK_BYTES;
-      const blockEnd = Math.min(blockStart + REPLAY_BLOCK_BYTES, this.#virtualSizeBytes);
+      const blockEnd = Math.min(blockStart + REPLAY_BLOCK_BYTES, this.virtualSizeBytes);
       const until = Math.min(end, blockEnd);
       const from = place === null ? null : place + (at - offset);
       if (at === blockStart && until === blockEnd) this.#putWhole(block, from ?? ZERO);
@@ -50,11 +58,11 @@ export class ReplayIndex {
 
   /** Blocks as extents: what was written is data, also where only a part was; what was not touched is a hole. */
   map(): ExtentMap {
-    const shape = { virtualSizeBytes: this.#virtualSizeBytes, clusterSizeBytes: REPLAY_BLOCK_BYTES };
+    const shape = { virtualSizeBytes: this.virtualSizeBytes, clusterSizeBytes: REPLAY_BLOCK_BYTES };
     const builder = new ExtentMapBuilder(shape);
     let at = 0;
     const add = (kind: ExtentKind, until: number): void => {
-      const end = Math.min(until, this.#virtualSizeBytes);
+      const end = Math.min(until, this.virtualSizeBytes);
       builder.add(kind, end - at);
       at = end;
     };
@@ -62,7 +70,7 @@ export class ReplayIndex {
       add('hole', block * REPLAY_BLOCK_BYTES);
       add(reference === ZERO ? 'zero' : 'data', (block + 1) * REPLAY_BLOCK_BYTES);
     }
-    add('hole', this.#virtualSizeBytes);
+    add('hole', this.virtualSizeBytes);
     return builder.build();
   }
 
@@ -81,6 +89,16 @@ export class ReplayIndex {
   #putWhole(block: number, reference: number): void {
     if (this.#at(block) === PATCHED) this.#overlaid.delete(block);
     this.#set(block, reference);
+  }
+
+  #putZeroChunk(number: number): void {
+    const chunk = this.#chunks.get(number);
+    if (chunk?.includes(PATCHED)) {
+      for (let index = 0; index < BLOCKS_A_CHUNK; index += 1) {
+        this.#overlaid.delete(number * BLOCKS_A_CHUNK + index);
+      }
+    }
+    this.#chunks.set(number, ZERO_CHUNK);
   }
 
   #putPart(block: number, piece: Piece): void {
@@ -102,8 +120,8 @@ export class ReplayIndex {
   #set(block: number, reference: number): void {
     const number = Math.floor(block / BLOCKS_A_CHUNK);
     let chunk = this.#chunks.get(number);
-    if (chunk === undefined) {
-      chunk = new Float64Array(BLOCKS_A_CHUNK);
+    if (chunk === undefined || chunk === ZERO_CHUNK) {
+      chunk = chunk?.slice() ?? new Float64Array(BLOCKS_A_CHUNK);
       this.#chunks.set(number, chunk);
     }
     chunk[block % BLOCKS_A_CHUNK] = reference;

@@ -1,9 +1,9 @@
 /** The state of a disk at one point of its CDP journal, as a thin qcow2 overlay over the journal's base. */
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { writeImageInAnyOrder } from '../overlay.ts';
 import type { BackingFile } from '../qcow2/layout.ts';
-import { readFully } from '../replica/durable-files.ts';
+import { openOrNull, readFully } from '../replica/durable-files.ts';
 import { JournalInvalidError } from './errors.ts';
 import { JournalReader } from './journal-reader.ts';
 import type { OverlaidBlock } from './overlaid-block.ts';
@@ -32,6 +32,7 @@ export interface Replay {
 /**
  * Reads a journal up to the checkpoint of this sequence.
  * @throws {JournalDamagedError} when it is damaged before that, or ends before it
+ * @throws {JournalInvalidError} when a record lies beyond the disk
  */
 export async function readReplay(
   directory: string,
@@ -53,7 +54,7 @@ export async function readReplay(
           const { sequence, timeUs, payload } = record;
           checkpoint = { sequence, timeUs, marker: payload.toString('utf8') };
           if (sequence === untilSequence) return { index, checkpoint };
-        } else apply(index, record);
+        } else apply(index, record, directory);
       }
     }
   } finally {
@@ -61,8 +62,12 @@ export async function readReplay(
   }
 }
 
-function apply(index: ReplayIndex, record: JournalRecord): void {
+function apply(index: ReplayIndex, record: JournalRecord, directory: string): void {
   const { type, offset, length, segment, hostOffset } = record;
+  if (type !== 'end' && offset + length > index.virtualSizeBytes) {
+    const path = segmentPath(directory, segment);
+    throw new JournalInvalidError(path, `record ${record.index} lies beyond the end of the disk`);
+  }
   if (type === 'write') index.put(offset, length, placeOf(segment, hostOffset + RECORD_HEADER_BYTES));
   else if (type === 'zero' || type === 'discard') index.put(offset, length, null);
 }
@@ -196,7 +201,9 @@ class PayloadReader {
   async #fill(segment: number, hostOffset: number): Promise<void> {
     if (segment !== this.#segment || this.#file === null) {
       await this.close();
-      this.#file = await open(segmentPath(this.#directory, segment), 'r');
+      const path = segmentPath(this.#directory, segment);
+      this.#file = await openOrNull(path, 'r');
+      if (this.#file === null) throw new JournalInvalidError(path, 'the segment is gone');
       this.#segment = segment;
     }
     this.#start = hostOffset;

@@ -36,7 +36,11 @@ export const EPOCH = { generation: 3, plan: 2, openCount: 1 };
 
 const said = (name: FrameName, frame: Buffer): Said => ({ name, payload: frame.subarray(HEADER_BYTES) });
 
-function makeMap(clusterSizeBytes: number, kinds: readonly ExtentKind[], tailBytes: number): ExtentMap {
+export function makeMap(
+  clusterSizeBytes: number,
+  kinds: readonly ExtentKind[],
+  tailBytes: number,
+): ExtentMap {
   const virtualSizeBytes = clusterSizeBytes * kinds.length + tailBytes;
   const builder = new ExtentMapBuilder({ virtualSizeBytes, clusterSizeBytes });
   for (const kind of kinds) builder.add(kind, clusterSizeBytes);
@@ -45,7 +49,7 @@ function makeMap(clusterSizeBytes: number, kinds: readonly ExtentKind[], tailByt
 }
 
 const KINDS: readonly ExtentKind[] = ['data', 'hole', 'zero'];
-const mixed = (count: number): ExtentKind[] =>
+export const mixed = (count: number): ExtentKind[] =>
   Array.from({ length: count }, (_, index) => KINDS[(index * 7 + (index >> 3)) % 3] ?? 'data');
 
 /** The token by which a comparison is named; the directory of the target knows it. */

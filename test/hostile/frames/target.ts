@@ -5,7 +5,11 @@ import { ExtentMap, ExtentMapError } from '../../../src/domain/extent-map.ts';
 import { createXxh128 } from '../../../src/lib/digest.ts';
 import { ProtocolError } from '../../../src/transfer/errors.ts';
 import { type Frame, FrameDecoder, HEADER_BYTES, PayloadPool } from '../../../src/transfer/frames.ts';
-import { MAX_CONTROL_PAYLOAD_BYTES, MAX_SENDER_PAYLOAD_BYTES } from '../../../src/transfer/limits.ts';
+import {
+  MAX_CONTROL_PAYLOAD_BYTES,
+  MAX_SENDER_PAYLOAD_BYTES,
+  MIN_PIECE_BYTES,
+} from '../../../src/transfer/limits.ts';
 import {
   decodeCompare,
   decodeCompared,
@@ -93,7 +97,7 @@ function readMessage({ name, payload }: Frame): string {
         break;
       }
       case 'welcome':
-        must(decodeWelcome(payload).maxPieceBytes >= 1, () => 'a welcome without room');
+        must(decodeWelcome(payload).maxPieceBytes >= MIN_PIECE_BYTES, () => 'a welcome without room');
         break;
       case 'refused':
       case 'close': {

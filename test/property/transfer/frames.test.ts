@@ -116,7 +116,7 @@ describe('messages', () => {
     fc.assert(fc.property(hello, it => void expect(decodeHello(payloadOf(encodeHello(it)))).toEqual(it)));
     const welcome = fc.record({
       version: fc.nat(65535),
-      maxPieceBytes: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+      maxPieceBytes: fc.integer({ min: 4096, max: 2 ** 32 - 1 }),
       helloAtMs: number,
       sentAtMs: number,
     });
