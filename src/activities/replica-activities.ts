@@ -1,16 +1,16 @@
 /** What a replica site does for its workflows: rows, sessions, seals, publication. */
 import { Context } from '@temporalio/activity';
-import type { Fence } from '../contract/fence.ts';
 import type { ReplicaActivities, ReplicaControlActivities } from '../contract/replica-activities.ts';
 import type { OpenReceiverInput } from '../contract/transfer.ts';
 import { blackoutHours } from '../domain/blackout.ts';
 import { dueTime, plannedRun } from '../domain/due.ts';
-import { OffsiteError, PlanBrokenError, ReopenNeededError } from '../domain/errors.ts';
+import { OffsiteError, ReopenNeededError } from '../domain/errors.ts';
 import { compareEpochs } from '../domain/fences.ts';
 import { formatSize } from '../lib/sizes.ts';
 import { keptReason, keptSeen } from './checks/endings.ts';
 import { checkedAnswer } from './checks/sync-answer.ts';
 import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
+import { sealReceived } from './received-layer.ts';
 import type { ReceiverPort, ReplicaCatalog, ReplicaFiles } from './replica-ports.ts';
 
 export interface ReplicaPorts {
@@ -48,15 +48,6 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
     toldMs === undefined
       ? ports.clock()
       : Math.max(toldMs, Context.current().info.currentAttemptScheduledTimestampMs);
-
-  /** What the storage may have lost is not sealed by trying again: it would seem to work. */
-  async function giveUpLost(error: unknown, fence: Fence, diskTaskUuid: string): Promise<never> {
-    if (!(error instanceof OffsiteError) || error.code !== 'SyncFailed') throw error;
-    const file = await catalog.rejectReceived({ fence, diskTaskUuid });
-    if (file === null) throw error;
-    await ports.files.remove([file]);
-    throw new PlanBrokenError(`what was received is not relied upon: ${error.message}`, { cause: error });
-  }
 
   return {
     registerSchedule: input => catalog.registerSchedule(input),
@@ -165,10 +156,9 @@ export function createReplicaActivities(ports: ReplicaPorts): ReplicaActivities 
             const copied = `${formatSize(copiedBytes)} of ${formatSize(totalBytes)}`;
             beat({ ...whole, note: `starts a new chain: copied ${copied} from its base` });
           };
-          const sealed = await ports.files
-            .seal(diskTaskUuid, received, { signal, onProgress })
-            .catch(error => giveUpLost(error, fence, diskTaskUuid));
-          await catalog.markSealed({ fence, diskTaskUuid, ...sealed });
+          const which = { fence, diskTaskUuid };
+          const sealed = await sealReceived(ports, which, received, { signal, onProgress });
+          await catalog.markSealed({ ...which, ...sealed });
           return { path: sealed.path };
         },
       );

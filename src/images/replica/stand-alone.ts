@@ -8,11 +8,13 @@ import { PlanBrokenError } from '../../domain/errors.ts';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { createXxh128, toHex } from '../../lib/digest.ts';
 import { openChain } from '../chain.ts';
+import { ImageError } from '../errors.ts';
 import { guestDigestOf } from '../guest-digest.ts';
 import { type ChainLayerSource, openLayerSource } from '../layer-source.ts';
 import { proveChain } from '../proof.ts';
 import { readDigestFile } from './digest-file.ts';
 import { removeFile, statOrNull, syncDirectory } from './durable-files.ts';
+import { ReplicaFileError } from './errors.ts';
 import { readStoredMap } from './map-file.ts';
 import { incrementName, layerPaths } from './names.ts';
 import { type OpenPartialInput, openPartial, type PartialReplica, SealedReplica } from './partial.ts';
@@ -22,6 +24,8 @@ import type { SpaceKeeper } from './space.ts';
 import { verifiedLayer } from './verified-layer.ts';
 
 const PIECE_BYTES = 1024 * 1024;
+/** What an operator mends, or what passes. */
+const UNREADABLE: ReadonlySet<string> = new Set(['ImageUnreadable', 'ImageOutsideRoots']);
 const FLUSH_BYTES = 64 * PIECE_BYTES;
 
 /**
@@ -112,14 +116,14 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
   await ensureDigests(increment, contentDigest);
   onStep?.('increment-checked');
   const topPath = increment.partial;
-  const proof = await proveChain(topPath, { imageRoots });
+  const proof = await proveChain(topPath, { imageRoots }).catch(error => namingIncrement(topPath, error));
   // The copy gets digests of its own: what it is made of must be what was sealed, byte by byte. Of a base that was not
   // proven the outcome is.
   const isBaseProven = input.proveBase !== undefined || input.guestDigest == null;
   const source = await openLayerSource({
     ...{ topPath, basePath: null, imageRoots, proof },
     ...(isBaseProven && { wrapLayer: verifiedLayer }),
-  });
+  }).catch(error => namingIncrement(topPath, error));
   try {
     await forgetOtherMap(directory, finalName, source.map);
     const target = await openPartial({
@@ -137,6 +141,12 @@ async function copyWhole(input: SealStandAloneInput): Promise<void> {
   } finally {
     await source.close();
   }
+}
+
+/** An increment that is no image any more was one when its bytes came: our own file is damaged. */
+function namingIncrement(path: string, error: unknown): never {
+  const isDamage = error instanceof ImageError && error.path === path && !UNREADABLE.has(error.code);
+  throw isDamage ? new ReplicaFileError(path, error.fault, { cause: error }) : error;
 }
 
 /**
