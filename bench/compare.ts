@@ -93,6 +93,7 @@ async function transfer(image: string, directory: string, base: string | null): 
       },
       resumeSink: async () => null,
       openSink: (_session, map) => openPartial({ directory, finalName: NAME, map, backing: null }),
+      openJournal: () => Promise.reject(new Error('not here')),
       markReceived: async () => {},
     },
     log: QUIET,

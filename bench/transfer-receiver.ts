@@ -40,6 +40,7 @@ async function serve(directory: string, senderFingerprint: string): Promise<void
           map,
           backing: null,
         }),
+      openJournal: () => Promise.reject(new Error('not here')),
       markReceived: async () => {},
     },
     log: QUIET,

@@ -6,13 +6,14 @@ import type {
   SourceControlActivities,
   SourceTransferActivities,
 } from '../contract/source-activities.ts';
-import type { TransferProgress } from '../contract/transfer.ts';
+import type { SendDiskInput, TransferProgress } from '../contract/transfer.ts';
 import { PlanBrokenError, SupersededError } from '../domain/errors.ts';
 import { withCheckedRequests } from './checks/source-inputs.ts';
 import { heartbeatingTransfer, sleepUnlessCancelled } from './heartbeat.ts';
 import type {
   DiskSender,
   RunningSenders,
+  SenderControl,
   SourceAccess,
   SourceCatalog,
   SourceImages,
@@ -73,6 +74,21 @@ export function createSourceActivities(
     }
   }
 
+  /** What is to be sent, found before a sender is noted. @throws {PlanBrokenError} */
+  async function sendingOf(
+    input: SendDiskInput,
+  ): Promise<(control: SenderControl) => Promise<TransferProgress>> {
+    if (input.method === 'append') {
+      const window = input.journal;
+      if (window === undefined) throw new PlanBrokenError('how far the journal is to be sent was not said');
+      const { directory } = found(input, await catalog.findJournal(input));
+      const epochState = async () => found(input, await catalog.findJournal(input));
+      return control => ports.sender.sendJournal(input, { directory, window, epochState }, control);
+    }
+    const layers = found(input, await catalog.findSource(input));
+    return control => ports.sender.send(input, layers, control);
+  }
+
   return withCheckedRequests({
     async stopPreviousDiskTasks({ fence }) {
       await catalog.requestStop(fence);
@@ -114,12 +130,7 @@ export function createSourceActivities(
     async sendDisk(input) {
       access.assertMayHave(input.replicaSite, input.host);
       await access.assertReceiver(input.replicaSite, input.receiver);
-      const layers = await catalog.findSource(input);
-      if (layers === null) {
-        throw new PlanBrokenError(
-          `disk ${input.disk} of snapshot ${input.hostSnapshot} is no longer in the catalog`,
-        );
-      }
+      const send = await sendingOf(input);
       const { diskTaskUuid } = input;
       const stop = new AbortController();
       const ended = new AbortController();
@@ -130,7 +141,7 @@ export function createSourceActivities(
         const context = Context.current();
         const first: TransferProgress = { diskTaskUuid, durableBytes: 0, totalBytes: null, note: 'connects' };
         return await heartbeatingTransfer(first, beat =>
-          ports.sender.send(input, layers, {
+          send({
             signal: AbortSignal.any([context.cancellationSignal, stop.signal]),
             attempt: context.info.attempt * ATTEMPTS_PER_ACTIVITY,
             onProgress: beat,
@@ -148,4 +159,9 @@ export function createSourceActivities(
       }
     },
   });
+}
+
+function found<T>({ disk, hostSnapshot }: SendDiskInput, source: T | null): T {
+  if (source !== null) return source;
+  throw new PlanBrokenError(`disk ${disk} of snapshot ${hostSnapshot} is no longer in the catalog`);
 }

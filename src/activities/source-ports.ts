@@ -2,7 +2,7 @@
 import type { Fence } from '../contract/fence.ts';
 import type { GivenUp } from '../contract/replica-activities.ts';
 import type { LayerProof, SyncAnswer, SyncQuery } from '../contract/sync.ts';
-import type { SendDiskInput, TransferProgress } from '../contract/transfer.ts';
+import type { JournalWindow, SendDiskInput, TransferProgress } from '../contract/transfer.ts';
 import type { HostView } from '../domain/host-view.ts';
 
 export interface SenderRow {
@@ -56,6 +56,20 @@ export interface SourceCatalog {
     topPath: string;
     basePath: string | null;
   } | null>;
+  /** The journal of a disk of a CDP host snapshot; null when it is gone. */
+  findJournal(input: { hostSnapshot: string; disk: string }): Promise<{
+    directory: string;
+    endedAtCheckpoint: number | null;
+  } | null>;
+}
+
+/** Where a disk's journal is read from. */
+export interface JournalAtSource {
+  /** The folder of its segments. */
+  readonly directory: string;
+  readonly window: JournalWindow;
+  /** The newest checkpoint of an epoch that has ended; null while it is open. */
+  epochState(): Promise<{ readonly endedAtCheckpoint: number | null }>;
 }
 
 export interface SyncContext {
@@ -86,6 +100,12 @@ export interface DiskSender {
   send(
     input: SendDiskInput,
     layers: { topPath: string; basePath: string | null },
+    control: SenderControl,
+  ): Promise<TransferProgress>;
+  /** Sends a window of a disk's journal. @throws {PlanBrokenError} when it is gone, damaged or another one's */
+  sendJournal(
+    input: SendDiskInput,
+    journal: JournalAtSource,
     control: SenderControl,
   ): Promise<TransferProgress>;
 }

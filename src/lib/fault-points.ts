@@ -21,6 +21,8 @@ const FRAMES = {
   'transfer.send.compare': 'A asks for the hashes of what B has of the disk',
   'transfer.send.hashes': 'B sends hashes of what it has',
   'transfer.send.compared': 'B says what the hashes were of',
+  'transfer.send.journal': 'A says whose journal it brings',
+  'transfer.send.records': 'A sends records of a journal',
 } as const;
 
 const CATALOG = {
@@ -172,6 +174,15 @@ const JOURNAL = {
   'journal.tail.extend': 'zeros take its place',
   'journal.tail.fdatasync': 'the end of the journal becomes durable',
   'journal.tail.syncDirectory': 'the names of its segments become durable',
+  'journal.adopt.unlinkStray': 'what an earlier adoption left behind is removed',
+  'journal.adopt.create': 'a copy of the newest segment appears under another name',
+  'journal.adopt.write': 'it gets the records that the catalog knows',
+  'journal.adopt.zero': 'zeros take the place of all others',
+  'journal.adopt.fsync': 'the copy becomes durable',
+  'journal.adopt.rename': 'it takes the place of the segment',
+  'journal.adopt.unlink': 'a segment behind what the catalog knows is removed',
+  'journal.adopt.unlinkCopy': 'a copy that was not put into place is removed',
+  'journal.adopt.syncDirectory': 'the names of the segments become durable',
 } as const;
 
 const CAPTURE = {

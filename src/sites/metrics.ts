@@ -4,7 +4,7 @@ import { createMetricsReadings, type ReceivedDiskName } from '../catalog/metrics
 import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import type { TaskSummary } from '../contract/schedule.ts';
-import type { LayerSink, SessionDirectory } from '../transfer/ports.ts';
+import type { JournalSink, LayerSink, SessionDirectory } from '../transfer/ports.ts';
 import type { AttemptListener } from './activity-observer.ts';
 import { createMetricsRegistry, type MetricsRegistry } from './metrics-registry.ts';
 import { startMetricsServer } from './metrics-server.ts';
@@ -165,6 +165,14 @@ function countingDirectory(
     },
     openSink: async (session, map, compared) =>
       counted(session.diskTaskUuid, await directory.openSink(session, map, compared)),
+    async openJournal(session, identity) {
+      const lookedUp = nameOf(session.diskTaskUuid).catch(() => null);
+      const sink = await directory.openJournal(session, identity);
+      return countingJournal(
+        sink,
+        bytes => void lookedUp.then(name => name !== null && onBytes(name, bytes)),
+      );
+    },
     markReceived: (session, received) => directory.markReceived(session, received),
     noteSourceClock: (session, sentAtMs) =>
       directory.noteSourceClock?.(session, sentAtMs) ?? Promise.resolve(),
@@ -183,5 +191,22 @@ const countingSink = (sink: LayerSink, onBytes: (bytes: number) => void): LayerS
   flush: () => sink.flush(),
   finish: () => sink.finish(),
   ...(sink.discard !== undefined && { discard: () => sink.discard?.() ?? Promise.resolve() }),
+  close: () => sink.close(),
+});
+
+const countingJournal = (sink: JournalSink, onBytes: (bytes: number) => void): JournalSink => ({
+  get end() {
+    return sink.end;
+  },
+  get recordBytes() {
+    return sink.recordBytes;
+  },
+  takenOver: sink.takenOver,
+  async append(records) {
+    const before = sink.recordBytes;
+    await sink.append(records);
+    onBytes(sink.recordBytes - before);
+  },
+  commit: () => sink.commit(),
   close: () => sink.close(),
 });

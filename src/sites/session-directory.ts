@@ -16,6 +16,7 @@ import { createXxh128, toHex } from '../lib/digest.ts';
 import type { ComparedOffer } from '../transfer/messages.ts';
 import type { LayerSink, SessionDirectory, SessionRecord } from '../transfer/ports.ts';
 import { openBase } from './comparison-base.ts';
+import { createJournalSinks } from './journal-sinks.ts';
 import { createLease, sessionRefusal } from './lease.ts';
 import type { ReplicaGround } from './replica-ground.ts';
 
@@ -36,6 +37,7 @@ export function createSessionDirectory(parts: {
 }): SessionDirectory {
   const { catalog, replicaRoot, space, ground, seedRoots = [], nowMs } = parts;
   const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
+  const journalSinks = createJournalSinks({ journals: catalog, find, ground, nowMs });
 
   /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
   async function reject({ diskTaskUuid, epoch }: SessionRecord, fault: ReplicaFileError): Promise<never> {
@@ -116,6 +118,8 @@ export function createSessionDirectory(parts: {
       });
       return openSinkOf(session, layout, map);
     },
+
+    openJournal: (session, identity) => journalSinks.open(session, identity),
 
     noteSourceClock: ({ diskTaskUuid }, sentAtMs) => catalog.noteSourceClock({ diskTaskUuid, sentAtMs }),
 

@@ -13,6 +13,7 @@ import type { Log } from '../lib/log.ts';
 import { createScheduleNotifier } from '../orchestration/schedule-notifier.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { createDiskSender } from './disk-sender.ts';
+import { journalDirectoryOf } from './journal-directory.ts';
 import { NO_METRICS, type WorkerMetrics } from './metrics.ts';
 import type { Role } from './role.ts';
 import { createRunningSenders } from './running-senders.ts';
@@ -63,7 +64,7 @@ export async function createSourceSite(parts: {
     catalog,
     images: { prove: topPath => proveChain(topPath, { imageRoots }) },
     access: createSourceAccess(replicaSites, nodes),
-    sender: createDiskSender({ identity, imageRoots, log }),
+    sender: createDiskSender({ identity, imageRoots, journalRoot: journalDirectoryOf(config), log }),
     running,
     notices: guard,
   });

@@ -31,6 +31,8 @@ export const FRAME_TYPES = {
   compare: 14,
   hashes: 15,
   compared: 16,
+  journal: 17,
+  records: 18,
 } as const;
 
 export type FrameName = keyof typeof FRAME_TYPES;

@@ -6,8 +6,8 @@ const MIB = 1024 * 1024;
 export const MAX_PIECE_BYTES = MIB;
 /** What a receiver must take in one DATA frame: less would let it cost the sender a frame for each byte. */
 export const MIN_PIECE_BYTES = 4096;
-/** The most payload of any frame that a sender may send after its hello: a position and a piece. */
-export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 8;
+/** The most payload of any frame that a sender may send after its hello: one record of a journal, with its head. */
+export const MAX_SENDER_PAYLOAD_BYTES = MAX_PIECE_BYTES + 48;
 /** The most payload of a hello, and of any frame of a receiver. */
 export const MAX_CONTROL_PAYLOAD_BYTES = 4096;
 

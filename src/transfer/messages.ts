@@ -10,18 +10,20 @@ import { DIGEST_BYTES } from '../domain/content-digest.ts';
 import type { MapShape } from '../domain/extent-map.ts';
 import { BLAKE3_BYTES } from '../lib/digest.ts';
 import { ProtocolError, type Refusal } from './errors.ts';
-import { encodeFrame, type FrameName, HEADER_BYTES } from './frames.ts';
+import { HEADER_BYTES } from './frames.ts';
 import { MIN_PIECE_BYTES } from './limits.ts';
+import { build, encodeText, Reader, u16, u32, u64 } from './wire.ts';
 
 /** The highest version that this build speaks. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
+/** The first one with journals. */
+export const JOURNAL_VERSION = 2;
 /** The bytes of DATA and MAP frames before their content. */
 export const POSITION_BYTES = 8;
 /** Where the content of a DATA frame begins in its whole frame. */
 export const DATA_CONTENT_AT = HEADER_BYTES + POSITION_BYTES;
 
 const MAGIC = Buffer.from('OFST', 'latin1');
-const MAX_TEXT_BYTES = 1024;
 
 export interface Hello {
   readonly version: number;
@@ -86,7 +88,7 @@ export interface Piece {
   readonly bytes: Buffer;
 }
 
-/** The whole content, as one end computed it: FINAL and RECEIVED. */
+/** The whole content, as one end computed it: FINAL and RECEIVED. Of a journal journal-messages.ts says what it holds. */
 export interface ContentWord {
   readonly contentDigest: Uint8Array;
   readonly dataBytes: number;
@@ -242,87 +244,4 @@ export const encodeContentWord = (name: 'final' | 'received', word: ContentWord)
 export function decodeContentWord(name: 'final' | 'received', payload: Buffer): ContentWord {
   const reader = new Reader(name, payload);
   return { contentDigest: Buffer.from(reader.bytes(DIGEST_BYTES)), dataBytes: reader.u64() };
-}
-
-const build = (name: FrameName, parts: readonly Uint8Array[]): Buffer =>
-  encodeFrame(name, Buffer.concat(parts));
-
-function u16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16LE(value);
-  return bytes;
-}
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-}
-
-function u64(value: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(value));
-  return bytes;
-}
-
-/** A text too long is cut, at a whole character. */
-function encodeText(text: string): Buffer {
-  let bytes = Buffer.from(text, 'utf8');
-  if (bytes.length > MAX_TEXT_BYTES) {
-    let end = MAX_TEXT_BYTES;
-    while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
-    bytes = bytes.subarray(0, end);
-  }
-  return Buffer.concat([u16(bytes.length), bytes]);
-}
-
-class Reader {
-  readonly #name: FrameName;
-  readonly #payload: Buffer;
-  #at = 0;
-
-  constructor(name: FrameName, payload: Buffer) {
-    this.#name = name;
-    this.#payload = payload;
-  }
-
-  bytes(count: number): Buffer {
-    const end = this.#at + count;
-    if (end > this.#payload.length)
-      throw new ProtocolError('BadFrame', `a ${this.#name} frame that is too short`);
-    const bytes = this.#payload.subarray(this.#at, end);
-    this.#at = end;
-    return bytes;
-  }
-
-  /** How many bytes were not read yet. */
-  rest(): number {
-    return this.#payload.length - this.#at;
-  }
-
-  u16(): number {
-    return this.bytes(2).readUInt16LE();
-  }
-
-  u32(): number {
-    return this.bytes(4).readUInt32LE();
-  }
-
-  u64(): number {
-    const value = this.bytes(8).readBigUInt64LE();
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new ProtocolError('BadFrame', `a ${this.#name} frame with a number beyond 2^53`);
-    }
-    return Number(value);
-  }
-
-  /** Control characters become spaces: the text reaches logs and terminals. */
-  text(): string {
-    const length = this.u16();
-    if (length > MAX_TEXT_BYTES)
-      throw new ProtocolError('BadFrame', `a ${this.#name} frame with too long a text`);
-    return this.bytes(length)
-      .toString('utf8')
-      .replaceAll(/\p{Cc}/gu, ' ');
-  }
 }

@@ -80,28 +80,45 @@ export interface JournalIdentity {
   readonly start: { readonly sequence: number; readonly timeUs: number };
 }
 
+/** A place between two records of a journal. */
+export interface JournalCut {
+  /** The number of the next record. */
+  readonly nextIndex: number;
+  /** Of the record before; of the epoch's start when there is none. */
+  readonly sequence: number;
+}
+
 /** What a sender reads of a journal that may still grow. */
 export interface JournalSource {
   readonly identity: JournalIdentity;
   /**
-   * The records from number `index` on, in bounded batches, as they come; ends where the window does, right after a
-   * checkpoint. @throws {PlanBrokenError} when the journal has no such record any more, or is damaged
+   * The records from a place on, in bounded batches, as they come; ends where the window does, right after a
+   * checkpoint. Called again, never two at once, when the connection is made anew; the window is the first one's.
+   * @param from where the receiver's journal ends
+   * @throws {PlanBrokenError} when the journal has no such record any more, is another one, or is damaged; after all
+   * that can be read was given
+   * @throws the signal's reason
    */
-  read(index: number, signal: AbortSignal): AsyncIterable<readonly TransferRecord[]>;
+  read(from: JournalCut, signal: AbortSignal): AsyncIterable<readonly TransferRecord[]>;
   close(): Promise<void>;
 }
 
 /** What a receiver writes of a journal. Calls do not overlap, but for `append` while `commit` runs. */
 export interface JournalSink {
-  /** The number of the first record that is wanted. */
-  readonly nextIndex: number;
-  /** @throws {ProtocolError} unless the first one is the next */
+  /** The end of what was appended, at first of what the catalog has. */
+  readonly end: JournalCut & { readonly timeUs: number };
+  /** Bytes of all records up to {@link end}, as journals count them. */
+  readonly recordBytes: number;
+  /** Resolves when nothing more may be written, since another connection took the journal over. */
+  readonly takenOver: Promise<Error>;
+  /** @param records the next ones, in order; their payloads are used again afterwards */
   append(records: readonly TransferRecord[]): Promise<void>;
   /**
    * Makes what was appended durable, notes it in the catalog, and publishes the newest checkpoint that all disks have.
-   * @returns the number of the next record, by the catalog
+   * @returns how far the catalog has the journal: at least to where the last append before the call ended
    */
   commit(): Promise<{ nextIndex: number; recordBytes: number }>;
+  /** Closes; what was committed stays. */
   close(): Promise<void>;
 }
 
@@ -135,6 +152,12 @@ export interface SessionDirectory {
   ): Promise<LayerSink | null>;
   /** Stores the map durably, lays the file out and opens it. @throws as {@link resumeSink} */
   openSink(session: SessionRecord, map: ExtentMap, compared?: ComparedOffer | null): Promise<LayerSink>;
+  /**
+   * Opens a disk's journal for writing, and waits until whoever wrote it before in this process has ended.
+   * @throws {PlanBrokenError} when the disk is not one whose journal is appended to, or the journal is another one
+   * @throws {SupersededError} @throws {ReopenNeededError}
+   */
+  openJournal(session: SessionRecord, identity: JournalIdentity): Promise<JournalSink>;
   /** Durably notes that both digests matched. Refused when the session's epoch is no longer `session.epoch`. */
   markReceived(
     session: SessionRecord,

@@ -8,9 +8,13 @@ import type { Log } from '../lib/log.ts';
 import type { FrameConnection } from './connection.ts';
 import { Visitor } from './disk-registry.ts';
 import { ConnectionLostError, ProtocolError, RefusedError, refusalOf, SenderLeftError } from './errors.ts';
+import type { Frame } from './frames.ts';
 import { answerComparison } from './incoming-comparison.ts';
+import { receiveJournal } from './incoming-journal.ts';
+import { decodeJournal } from './journal-messages.ts';
 import { MAX_PIECE_BYTES } from './limits.ts';
 import {
+  type ContentWord,
   decodeCompare,
   decodeHello,
   decodeLastWord,
@@ -21,6 +25,7 @@ import {
   encodeMapWanted,
   encodeWelcome,
   type Hello,
+  JOURNAL_VERSION,
   type MapOffer,
   PROTOCOL_VERSION,
 } from './messages.ts';
@@ -97,13 +102,9 @@ async function receive(
   await noteClock(session, hello, context);
   connection.allowLargeFrames();
   const maxPieceBytes = MAX_PIECE_BYTES;
-  connection.send(
-    encodeWelcome({ version: PROTOCOL_VERSION, maxPieceBytes, helloAtMs, sentAtMs: context.nowMs() }),
-  );
-  const offer = await takeOffer(visitor, session, context);
-  context.registry.report(visitor, { totalBytes: offer.dataBytes, note: 'opens and hashes what is there' });
-  const sink = await openSink(connection, session, offer, context.directory);
-  const word = await receiveStream({ visitor, sink, dataBytes: offer.dataBytes, context });
+  const version = Math.min(hello.version, PROTOCOL_VERSION);
+  connection.send(encodeWelcome({ version, maxPieceBytes, helloAtMs, sentAtMs: context.nowMs() }));
+  const word = await receiveContent(visitor, session, version, context);
   await context.directory.markReceived(session, {
     totalBytes: word.dataBytes,
     contentDigest: toHex(word.contentDigest),
@@ -114,6 +115,25 @@ async function receive(
     'a disk is whole',
   );
   await connection.finish(encodeContentWord('received', word));
+}
+
+/** A layer or a journal, as the sender's first frame says. @returns the word to be noted and sent as RECEIVED */
+async function receiveContent(
+  visitor: Visitor,
+  session: SessionRecord,
+  version: number,
+  context: ReceiverContext,
+): Promise<ContentWord> {
+  const { connection } = visitor;
+  const journals = version >= JOURNAL_VERSION ? (['journal'] as const) : [];
+  const frame = await connection.expect(['mapOffer', 'compare', ...journals, 'close']);
+  if (frame.name === 'journal') {
+    return receiveJournal(visitor, session, decodeJournal(frame.payload), context);
+  }
+  const offer = await takeOffer(frame, visitor, session, context);
+  context.registry.report(visitor, { totalBytes: offer.dataBytes, note: 'opens and hashes what is there' });
+  const sink = await openSink(connection, session, offer, context.directory);
+  return receiveStream({ visitor, sink, dataBytes: offer.dataBytes, context });
 }
 
 /** Its lack makes a time wrong, never a transfer fail. */
@@ -168,12 +188,13 @@ async function answerReceived(
 
 /** A disk that is compared has its hashes before. */
 async function takeOffer(
+  first: Frame,
   visitor: Visitor,
   session: SessionRecord,
   context: ReceiverContext,
 ): Promise<MapOffer> {
   const { connection } = visitor;
-  let frame = await connection.expect(['mapOffer', 'compare', 'close']);
+  let frame = first;
   if (frame.name === 'compare') {
     await answerComparison(visitor, session, decodeCompare(frame.payload), context);
     frame = await connection.expect(['mapOffer', 'close']);

@@ -24,6 +24,8 @@ import {
 /** A record always fits, so that one read is enough for the next record. */
 const CHUNK_BYTES = 4 * MAX_PAYLOAD_BYTES;
 const RECORD_ALIGNMENT = 8;
+/** Of a journal that is being written: where little is new, little is read. */
+const SMALL_CHUNK_BYTES = 64 * 1024;
 const MAGIC = Buffer.alloc(4);
 MAGIC.writeUInt32LE(RECORD_MAGIC, 0);
 
@@ -40,6 +42,7 @@ export class JournalReader {
   /** Of the first segment that was opened. */
   #identity: JournalIdentity | null = null;
   readonly #chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  #readBytes = SMALL_CHUNK_BYTES;
 
   private constructor(directory: string, place: JournalPlace) {
     this.#directory = directory;
@@ -73,17 +76,14 @@ export class JournalReader {
 
   /**
    * The next records, some MiB at most. None at the present end, be it torn or being written: later calls go on there.
+   * @param most so many at most, ends of segments included
    * @throws {JournalInvalidError} for a file that is no segment of this journal
    */
-  async next(): Promise<readonly JournalRecord[]> {
+  async next(most = Number.POSITIVE_INFINITY): Promise<readonly JournalRecord[]> {
     for (;;) {
       this.#open ??= await this.#openSegment();
       if (this.#open === null) return [];
-      const { file, header } = this.#open;
-      const readBytes = await readFully(file, this.#chunk, this.#place.hostOffset);
-      // One copy for all: the payloads are parts of it, and the chunk is read into again.
-      const bytes = Buffer.from(this.#chunk.subarray(0, readBytes));
-      const records = this.#take(bytes, header.salt);
+      const records = await this.#read(this.#open, most);
       if (records.at(-1)?.type !== 'end') return records;
       await this.#leaveSegment();
       if (records.length > 1) return records.slice(0, -1);
@@ -105,6 +105,30 @@ export class JournalReader {
   async close(): Promise<void> {
     await this.#open?.file.close();
     this.#open = null;
+  }
+
+  /** The records of one chunk, which is the larger the more the last one held. */
+  async #read({ file, header }: OpenSegment, most: number): Promise<JournalRecord[]> {
+    for (;;) {
+      const target = this.#chunk.subarray(0, this.#readBytes);
+      const readBytes = await readFully(file, target, this.#place.hostOffset);
+      const isWhole = this.#readBytes === CHUNK_BYTES || readBytes < this.#readBytes;
+      const isBegun = readBytes >= 4 && target.readUInt32LE(0) === RECORD_MAGIC;
+      if (!isBegun) {
+        this.#readBytes = SMALL_CHUNK_BYTES;
+        return [];
+      }
+      // One copy for all: the payloads are parts of it, and the chunk is read into again.
+      const bytes = Buffer.from(target.subarray(0, readBytes));
+      const before = this.#place.hostOffset;
+      const records = this.#take(bytes, header.salt, most);
+      const usedBytes = this.#place.hostOffset - before;
+      if (usedBytes > readBytes / 2 || records.length === 0) {
+        this.#readBytes = Math.min(CHUNK_BYTES, 4 * this.#readBytes);
+      } else this.#readBytes = SMALL_CHUNK_BYTES;
+      // What is not a whole record here may be one in a larger chunk.
+      if (records.length > 0 || isWhole) return records;
+    }
   }
 
   async #openSegment(): Promise<OpenSegment | null> {
@@ -135,10 +159,11 @@ export class JournalReader {
   }
 
   /** The whole records at the start of `bytes`; the payloads are parts of it. */
-  #take(bytes: Buffer, salt: Buffer): JournalRecord[] {
+  #take(bytes: Buffer, salt: Buffer, most: number): JournalRecord[] {
     const records: JournalRecord[] = [];
     let at = 0;
     for (;;) {
+      if (records.length >= most) return records;
       const record = recordAt(bytes, at, salt, this.#place);
       if (record === null) return records;
       if (record.type === 'end') this.#segmentEnd = this.#place;

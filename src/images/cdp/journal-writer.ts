@@ -29,6 +29,8 @@ export interface JournalWriterOptions {
   readonly identity: JournalIdentity;
   /** A multiple of 4096 from 2 MiB to 1 GiB. */
   readonly segmentBytes: number;
+  /** Where another writer may have been taken for dead: a segment of its making is never written to. */
+  readonly exclusive?: boolean;
 }
 
 interface Waiting {
@@ -67,7 +69,7 @@ export class JournalWriter {
     this.#written = at;
     this.#durable = at;
     this.#newest = at;
-    this.#next = new PreparedSegment(segmentPath(options.directory, at.segment + 1), options.segmentBytes);
+    this.#next = preparedSegment(options, at.segment + 1);
   }
 
   /**
@@ -81,8 +83,7 @@ export class JournalWriter {
     const { directory, segmentBytes } = options;
     if (!isSegmentSize(segmentBytes)) throw new RangeError(`no size for a segment: ${segmentBytes}`);
     await makeDirectories(directory);
-    const first = new PreparedSegment(segmentPath(directory, 0), segmentBytes);
-    const file = await first.take();
+    const file = await preparedSegment(options, 0).take();
     const at = { segment: 0, hostOffset: SEGMENT_HEADER_BYTES, index: 0, ...start };
     const salt = await begin(options, file, at);
     return new JournalWriter(options, file, salt, at);
@@ -227,8 +228,7 @@ export class JournalWriter {
     this.#file = file;
     this.#written = at;
     this.#durable = at;
-    const path = segmentPath(this.#options.directory, at.segment + 1);
-    this.#next = new PreparedSegment(path, this.#options.segmentBytes);
+    this.#next = preparedSegment(this.#options, at.segment + 1);
     this.#next.prepare();
   }
 
@@ -253,6 +253,9 @@ export class JournalWriter {
     if (this.#failure !== null) throw this.#failure;
   }
 }
+
+const preparedSegment = ({ directory, segmentBytes, exclusive }: JournalWriterOptions, segment: number) =>
+  new PreparedSegment(segmentPath(directory, segment), segmentBytes, exclusive);
 
 /** Writes and syncs the head of a segment, and its name. @returns its salt */
 async function begin(

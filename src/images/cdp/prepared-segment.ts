@@ -1,7 +1,7 @@
 /** A segment made of zeros before it is needed, so that an fdatasync of records has no new blocks to allot. */
 import type { FileHandle } from 'node:fs/promises';
 import { effect } from '../../lib/fault-points.ts';
-import { openOrCreate, removeFile, writeFully } from '../replica/durable-files.ts';
+import { openNew, openOrCreate, removeFile, statOrNull, writeFully } from '../replica/durable-files.ts';
 
 const PIECE = Buffer.alloc(1024 * 1024);
 
@@ -10,9 +10,13 @@ export class PreparedSegment {
   readonly #segmentBytes: number;
   #file: Promise<FileHandle> | null = null;
 
-  constructor(path: string, segmentBytes: number) {
+  readonly #isExclusive: boolean;
+
+  /** @param isExclusive refuses a name that is there already: it may be another writer's */
+  constructor(path: string, segmentBytes: number, isExclusive = false) {
     this.#path = path;
     this.#segmentBytes = segmentBytes;
+    this.#isExclusive = isExclusive;
   }
 
   /** Begins in the background; what fails is told by {@link take}. */
@@ -29,17 +33,19 @@ export class PreparedSegment {
     return file;
   }
 
-  /** Removes a file that was made and not taken. */
+  /** Removes a file that was made and not taken, unless the name is another one's by now. */
   async discard(): Promise<void> {
     const file = await this.#file?.catch(() => null);
     this.#file = null;
     if (file === null || file === undefined) return;
+    const [own, named] = await Promise.all([file.stat(), statOrNull(this.#path)]);
     await file.close();
-    await removeFile(this.#path, 'journal.prepared.unlink');
+    if (named?.ino === own.ino) await removeFile(this.#path, 'journal.prepared.unlink');
   }
 
   async #make(): Promise<FileHandle> {
-    const file = await openOrCreate(this.#path, 'journal.prepared.create');
+    const open = this.#isExclusive ? openNew : openOrCreate;
+    const file = await open(this.#path, 'journal.prepared.create');
     try {
       // What an earlier process prepared, and perhaps wrote a torn head into.
       await effect('journal.prepared.truncate', () => file.truncate(0));

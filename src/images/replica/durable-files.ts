@@ -161,6 +161,10 @@ export async function openOrCreate(path: string, point: FaultPoint): Promise<Fil
   }
 }
 
+/** Makes a file for reading and writing. @throws EEXIST when there is such a name */
+export const openNew = (path: string, point: FaultPoint): Promise<FileHandle> =>
+  effect(point, () => open(path, 'wx+'));
+
 async function createOrNull(path: string): Promise<FileHandle | null> {
   try {
     return await open(path, 'wx+');

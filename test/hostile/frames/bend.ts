@@ -32,7 +32,7 @@ const LIMITS = [
   2n ** 63n,
   2n ** 64n - 1n,
 ];
-const LENGTHS = [0, 1, 7, 8, 9, 15, 16, 4095, 4096, 4097, 2 ** 20 + 8, 2 ** 20 + 9, 2 ** 31, 2 ** 32 - 1];
+const LENGTHS = [0, 1, 7, 8, 9, 15, 16, 4095, 4096, 4097, 2 ** 20 + 48, 2 ** 20 + 49, 2 ** 31, 2 ** 32 - 1];
 
 /** @returns other frames in the order in which they are said; the sound ones are left as they are */
 export function bendFrames(random: Random, { frames }: Conversation): Said[] {

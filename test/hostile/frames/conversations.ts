@@ -4,6 +4,13 @@ import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/
 import { createXxh128 } from '../../../src/lib/digest.ts';
 import { type FrameName, HEADER_BYTES } from '../../../src/transfer/frames.ts';
 import {
+  encodeJournal,
+  encodeJournalAck,
+  encodeJournalStart,
+  encodeRecords,
+  journalDigest,
+} from '../../../src/transfer/journal-messages.ts';
+import {
   encodeCompare,
   encodeCompared,
   encodeContentWord,
@@ -19,6 +26,7 @@ import {
   type Hello,
   PROTOCOL_VERSION,
 } from '../../../src/transfer/messages.ts';
+import type { JournalIdentity, TransferRecord } from '../../../src/transfer/ports.ts';
 
 export interface Said {
   readonly name: FrameName;
@@ -33,6 +41,14 @@ export interface Conversation {
 
 export const DISK_TASK = '0190a0b0-1111-4222-8333-444455556666';
 export const EPOCH = { generation: 3, plan: 2, openCount: 1 };
+
+const HELLO: Hello = {
+  version: PROTOCOL_VERSION,
+  diskTaskUuid: DISK_TASK,
+  epoch: EPOCH,
+  attempt: 7,
+  sentAtMs: 1_700_000_000_000,
+};
 
 const said = (name: FrameName, frame: Buffer): Said => ({ name, payload: frame.subarray(HEADER_BYTES) });
 
@@ -62,13 +78,7 @@ function converse(
   mapPieceBytes: number,
   isCompared = false,
 ): Conversation {
-  const hello = {
-    version: PROTOCOL_VERSION,
-    diskTaskUuid: DISK_TASK,
-    epoch: EPOCH,
-    attempt: 7,
-    sentAtMs: 1_700_000_000_000,
-  };
+  const hello = HELLO;
   const { encoded, virtualSizeBytes, clusterSizeBytes, dataBytes } = map;
   const digest = mapDigest(map, createXxh128);
   const content = Buffer.alloc(dataBytes);
@@ -97,6 +107,40 @@ function converse(
   return { map, hello, frames };
 }
 
+export const JOURNAL: JournalIdentity = {
+  ...{ epochUuid: '0190a0b0-2222-4222-8333-444455556666', host: 'web-01', disk: 'vda' },
+  virtualSizeBytes: 2 ** 20,
+  start: { sequence: 40, timeUs: 1_700_000_000_000_000 },
+};
+
+/** The records of a journal: each sixth is a checkpoint, some with a name. */
+function journal(count: number, recordsPerFrame: number, payloadBytes: number): Conversation {
+  const records = Array.from({ length: count }, (_, index) => journalRecord(index, payloadBytes));
+  const frames = [said('hello', encodeHello(HELLO)), said('journal', encodeJournal(JOURNAL))];
+  for (let at = 0; at < count; at += recordsPerFrame) {
+    frames.push(said('records', encodeRecords(records.slice(at, at + recordsPerFrame))));
+    if (at === 0) frames.push(said('keepAlive', encodeKeepAlive()));
+  }
+  const end = { nextIndex: count, sequence: records.at(-1)?.sequence ?? JOURNAL.start.sequence };
+  const word = { contentDigest: journalDigest(JOURNAL, end), dataBytes: count };
+  frames.push(said('final', encodeContentWord('final', word)));
+  return { map: makeMap(512, [], 0), hello: HELLO, frames };
+}
+
+function journalRecord(index: number, payloadBytes: number): TransferRecord {
+  const type = (['write', 'zero', 'write', 'discard', 'write', 'checkpoint'] as const)[index % 6] ?? 'write';
+  const name = index % 4 === 1 ? 'before the upgrade' : '';
+  const payload =
+    type === 'write' ? Buffer.alloc(payloadBytes, index) : Buffer.from(type === 'checkpoint' ? name : '');
+  const isRange = type === 'zero' || type === 'discard';
+  const place = {
+    offset: type === 'checkpoint' ? 0 : index * 4096,
+    length: isRange ? 4096 : payload.length,
+  };
+  const { sequence, timeUs } = JOURNAL.start;
+  return { type, index, sequence: sequence + 1 + index, timeUs: timeUs + 10 * index, ...place, payload };
+}
+
 export const CONVERSATIONS: readonly Conversation[] = [
   converse(makeMap(512, mixed(9), 100), 700, 4),
   converse(makeMap(512, ['data'], 0), 512, 100),
@@ -105,6 +149,8 @@ export const CONVERSATIONS: readonly Conversation[] = [
   converse(makeMap(2 ** 21, ['hole', 'zero'], 0), 256, 1),
   converse(makeMap(512, [], 0), 1, 1),
   converse(makeMap(16_384, ['hole', 'zero', 'hole'], 700), 400, 3, true),
+  journal(24, 5, 300),
+  journal(6, 1, 4096),
 ];
 
 const HASHES = Buffer.alloc(64, 0x11);
@@ -120,6 +166,9 @@ export const STRAYS: readonly Said[] = [
   said('mapWanted', encodeMapWanted()),
   said('start', encodePosition('start', 0)),
   said('ack', encodePosition('ack', 512)),
+  said('start', encodeJournalStart({ nextIndex: 3, recordBytes: 300, sequence: 43 })),
+  said('ack', encodeJournalAck({ nextIndex: 3, recordBytes: 300 })),
+  said('records', encodeRecords([journalRecord(0, 8), journalRecord(1, 8)])),
   said('welcome', encodeWelcome({ version: 1, maxPieceBytes: 65_536, helloAtMs: 1, sentAtMs: 2 })),
   said('refused', encodeLastWord('refused', { code: 'PlanBroken', text: 'x', retryable: false })),
   said('close', encodeLastWord('close', { code: 'Superseded', text: 'y'.repeat(900), retryable: true })),

@@ -5,6 +5,7 @@ import { ExtentMap, ExtentMapError } from '../../../src/domain/extent-map.ts';
 import { createXxh128 } from '../../../src/lib/digest.ts';
 import { ProtocolError } from '../../../src/transfer/errors.ts';
 import { type Frame, FrameDecoder, HEADER_BYTES, PayloadPool } from '../../../src/transfer/frames.ts';
+import { decodeJournal, decodeRecords } from '../../../src/transfer/journal-messages.ts';
 import {
   MAX_CONTROL_PAYLOAD_BYTES,
   MAX_SENDER_PAYLOAD_BYTES,
@@ -126,6 +127,14 @@ function readMessage({ name, payload }: Frame): string {
       case 'map':
       case 'data':
         must(decodePiece(name, payload).bytes.length > 0, () => 'an empty piece');
+        break;
+      case 'journal':
+        must(/^[0-9a-f-]{36}$/.test(decodeJournal(payload).epochUuid), () => 'an epoch without a name');
+        break;
+      case 'records':
+        for (const record of decodeRecords(payload)) {
+          must(record.payload.length <= payload.length, () => 'a payload longer than its frame');
+        }
         break;
       case 'start':
       case 'ack':

@@ -4,9 +4,17 @@ import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.t
 import { SupersededError } from '../../../src/domain/errors.ts';
 import type { ExtentMap, MapShape } from '../../../src/domain/extent-map.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
-import type { CompareBase, LayerSink, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
+import { journalDigest } from '../../../src/transfer/journal-messages.ts';
+import type {
+  CompareBase,
+  JournalSink,
+  LayerSink,
+  SessionDirectory,
+  SessionRecord,
+  TransferRecord,
+} from '../../../src/transfer/ports.ts';
 import { must } from '../campaign.ts';
-import { TOKEN } from '../frames/conversations.ts';
+import { JOURNAL, TOKEN } from '../frames/conversations.ts';
 
 const NO_HASHES = Buffer.alloc(0);
 
@@ -79,6 +87,17 @@ export class WatchedDirectory implements SessionDirectory {
     return this.#open(map);
   }
 
+  async openJournal(session: SessionRecord): Promise<JournalSink> {
+    this.#mustBeOurs(session);
+    if (this.#mishap === 'open-fails') throw new PlannedFailure('no room');
+    this.openSinks += 1;
+    must(this.openSinks === 1, () => 'two sinks are open at once');
+    return new WatchedJournal(this.#mishap, ended => {
+      this.openSinks -= 1;
+      this.finished = ended;
+    });
+  }
+
   async markReceived(
     session: SessionRecord,
     received: { totalBytes: number; contentDigest: string },
@@ -145,6 +164,68 @@ export class WatchedDirectory implements SessionDirectory {
         this.openSinks -= 1;
       },
     };
+  }
+}
+
+/** A journal that is new. */
+class WatchedJournal implements JournalSink {
+  end = { nextIndex: 0, ...JOURNAL.start };
+  recordBytes = 0;
+  readonly takenOver = new Promise<Error>(() => {});
+  readonly #mishap: Mishap;
+  readonly #onClose: (ended: { totalBytes: number; contentDigest: string }) => void;
+  #isBusy = false;
+  #hasFailed = false;
+  #isClosed = false;
+
+  constructor(mishap: Mishap, onClose: (ended: { totalBytes: number; contentDigest: string }) => void) {
+    this.#mishap = mishap;
+    this.#onClose = onClose;
+  }
+
+  async append(records: readonly TransferRecord[]): Promise<void> {
+    this.#mustLive('an append');
+    this.#failIf('write-fails');
+    for (const { type, index, sequence, timeUs, offset, length, payload } of records) {
+      must(index === this.end.nextIndex, () => `record ${index} where ${this.end.nextIndex} was due`);
+      must(sequence > this.end.sequence && timeUs >= this.end.timeUs, () => 'a record that goes back');
+      must(offset + length <= JOURNAL.virtualSizeBytes, () => 'a record beyond the end');
+      const hasPayload = type === 'write' || type === 'checkpoint';
+      must(payload.length === (hasPayload ? length : 0), () => 'a payload of another length');
+      must(payload.length <= 2 ** 20 && (type !== 'checkpoint' || length <= 255), () => 'a long payload');
+      this.end = { nextIndex: index + 1, sequence, timeUs };
+      this.recordBytes += 72 + payload.length;
+    }
+  }
+
+  async commit(): Promise<{ nextIndex: number; recordBytes: number }> {
+    this.#mustLive('a commit');
+    must(!this.#isBusy, () => 'two commits at once');
+    this.#failIf('flush-fails');
+    const committed = { nextIndex: this.end.nextIndex, recordBytes: this.recordBytes };
+    this.#isBusy = true;
+    await Promise.resolve();
+    this.#isBusy = false;
+    return committed;
+  }
+
+  async close(): Promise<void> {
+    must(!this.#isClosed && !this.#isBusy, () => 'a second close, or one beside a commit');
+    this.#isClosed = true;
+    const { nextIndex, sequence } = this.end;
+    const contentDigest = toHex(journalDigest(JOURNAL, { nextIndex, sequence }));
+    this.#onClose({ totalBytes: this.recordBytes, contentDigest });
+  }
+
+  #mustLive(what: string): void {
+    must(!this.#isClosed, () => `${what} after the close`);
+    must(!this.#hasFailed, () => `${what} after a failure`);
+  }
+
+  #failIf(when: Mishap): void {
+    if (this.#mishap !== when) return;
+    this.#hasFailed = true;
+    throw new PlannedFailure('no room');
   }
 }
 

@@ -1,6 +1,7 @@
 /** The sender's conversation over a socket in memory. */
 import { FrameConnection } from '../../../src/transfer/connection.ts';
-import { SENDER_LIMITS } from '../../../src/transfer/limits.ts';
+import { LayerConversation } from '../../../src/transfer/layer-conversation.ts';
+import { MAX_PIECE_BYTES, SENDER_LIMITS } from '../../../src/transfer/limits.ts';
 import type { ContentWord } from '../../../src/transfer/messages.ts';
 import { compareWithReceiver } from '../../../src/transfer/outgoing-comparison.ts';
 import { OutgoingLayer } from '../../../src/transfer/outgoing-layer.ts';
@@ -12,7 +13,6 @@ import type { WatchedSource } from './watched-source.ts';
 
 const LIMITS = { ...SENDER_LIMITS, queuedBytes: 4096, keepAliveMs: 600_000, idleMs: 600_000 };
 const silent = (): void => {};
-const log = { debug: silent, info: silent, warn: silent, error: silent };
 
 /**
  * As the sender does it on one connection.
@@ -29,20 +29,21 @@ export async function runSender(
   }: { onLayer?: (layer: OutgoingLayer) => void; onDurable?: (bytes: number) => void } = {},
 ): Promise<ContentWord> {
   const connection = new FrameConnection(socket.asSocket, LIMITS, () => 1);
+  const progress = { note: silent, durable: onDurable ?? silent, total: silent };
   const conversation = new SenderConversation(connection, {
     hello: { diskTaskUuid: DISK_TASK, epoch: EPOCH, attempt: 7 },
-    openLayer: async () => {
+    async converse({ maxPieceBytes }) {
       const compared = isCompared ? await compareWithReceiver(connection, source, silent) : null;
       const layer =
         compared === null ? new OutgoingLayer(source) : new OutgoingLayer(compared.source, compared.offer);
       onLayer?.(layer);
-      return layer;
+      await layer.source.assertUnchanged();
+      const most = Math.min(maxPieceBytes, MAX_PIECE_BYTES);
+      const throttle = createThrottle(null);
+      const said = new LayerConversation({ connection, layer, maxPieceBytes: most, throttle, progress });
+      return said.stream(await said.offerMap());
     },
-    throttle: createThrottle(null),
     nowMs: () => 1_700_000_000_000,
-    log,
-    onNote: silent,
-    onDurable: onDurable ?? silent,
   });
   try {
     return await conversation.run();

@@ -1,10 +1,12 @@
 /** Sources, sinks and a session directory in memory, and the two ends of a connection to go with them. */
 import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createServer } from 'node:tls';
 import type { Epoch } from '../../../src/contract/fence.ts';
-import type { TransferProgress } from '../../../src/contract/transfer.ts';
+import type { ReceiverOffer, TransferProgress } from '../../../src/contract/transfer.ts';
 import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
 import { SupersededError } from '../../../src/domain/errors.ts';
 import { type ExtentKind, type ExtentMap, ExtentMapBuilder } from '../../../src/domain/extent-map.ts';
@@ -12,13 +14,23 @@ import { compareEpochs } from '../../../src/domain/fences.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 import type { Log } from '../../../src/lib/log.ts';
 import { loadIdentity, type NodeIdentity } from '../../../src/transfer/identity.ts';
+import { type SendJournalOptions, sendJournal } from '../../../src/transfer/journal-sender.ts';
 import type { ReceiverLimits, SenderLimits } from '../../../src/transfer/limits.ts';
 import type { ComparedOffer } from '../../../src/transfer/messages.ts';
-import type { LayerSink, LayerSource, SessionDirectory, SessionRecord } from '../../../src/transfer/ports.ts';
+import type {
+  JournalSink,
+  JournalSource,
+  LayerSink,
+  LayerSource,
+  SessionDirectory,
+  SessionRecord,
+} from '../../../src/transfer/ports.ts';
 import { createReceiver, type Receiver } from '../../../src/transfer/receiver.ts';
 import { type SendLayerOptions, type SentLayer, sendLayer } from '../../../src/transfer/sender.ts';
 import { createThrottle } from '../../../src/transfer/throttle.ts';
+import { SERVER_OPTIONS, tlsOptions } from '../../../src/transfer/tls.ts';
 import { startTcpProxy, type TcpProxy } from '../../support/tcp-proxy.ts';
+import { MemoryJournal } from './journal-fakes.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * 1024;
@@ -219,6 +231,19 @@ export class MemoryDirectory implements SessionDirectory {
     return replica.open();
   }
 
+  readonly journals = new Map<string, MemoryJournal>();
+
+  async openJournal(session: SessionRecord): Promise<JournalSink> {
+    return this.journal(session.diskTaskUuid).open();
+  }
+
+  /** Made at its first mention. */
+  journal(diskTaskUuid: string): MemoryJournal {
+    const journal = this.journals.get(diskTaskUuid) ?? new MemoryJournal();
+    this.journals.set(diskTaskUuid, journal);
+    return journal;
+  }
+
   async markReceived(
     session: SessionRecord,
     received: { totalBytes: number; contentDigest: string },
@@ -322,20 +347,62 @@ export class Rig {
   }
 
   send(diskTaskUuid: string, source: LayerSource, options: Partial<SendLayerOptions> = {}): Sending {
+    return this.#sending(shared =>
+      sendLayer({
+        ...shared,
+        diskTaskUuid,
+        openSource: async () => source,
+        ...options,
+        limits: { ...SHORT_SENDER, ...options.limits },
+      }),
+    );
+  }
+
+  sendJournal(
+    diskTaskUuid: string,
+    source: JournalSource,
+    options: Partial<SendJournalOptions> = {},
+  ): Sending {
+    return this.#sending(shared =>
+      sendJournal({
+        ...shared,
+        diskTaskUuid,
+        openSource: async () => source,
+        ...options,
+        limits: { ...SHORT_SENDER, ...options.limits },
+      }),
+    );
+  }
+
+  /** A receiver with the right certificate that says what it is told, whatever it hears. */
+  async impostor(frames: readonly Buffer[]): Promise<{ offer: ReceiverOffer; close(): Promise<void> }> {
+    const server = createServer({ ...tlsOptions(this.ids.b), ...SERVER_OPTIONS }, socket => {
+      socket.on('error', () => {});
+      socket.resume();
+      for (const frame of frames) socket.write(frame);
+    });
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const { fingerprint } = this.ids.b;
+    return {
+      offer: { host: '127.0.0.1', port, fingerprint, epoch: EPOCH },
+      close: () => new Promise(resolve => server.close(() => resolve())),
+    };
+  }
+
+  #sending(
+    send: (shared: Omit<SendJournalOptions, 'diskTaskUuid' | 'openSource'>) => Promise<SentLayer>,
+  ): Sending {
     const progress: TransferProgress[] = [];
     const stop = new AbortController();
-    const done = sendLayer({
+    const done = send({
       identity: this.ids.a,
       offer: { host: '127.0.0.1', port: this.proxy.port, fingerprint: this.ids.b.fingerprint, epoch: EPOCH },
-      diskTaskUuid,
       attempt: 1_000_000,
-      openSource: async () => source,
       throttle: createThrottle(null),
       signal: stop.signal,
       onProgress: step => progress.push(step),
       log: this.senderLog.log,
-      ...options,
-      limits: { ...SHORT_SENDER, ...options.limits },
     });
     // A test may look at it only later.
     done.catch(() => {});

@@ -13,6 +13,7 @@ const RARE = { coveredBy: 'test/faults/rare-points.test.ts' } as const;
 const CDP = { comesWith: 'continuous data protection' } as const;
 const RESTORE = { coveredBy: 'test/integration/replica/cdp-restore.test.ts' } as const;
 const RETENTION = { coveredBy: 'test/integration/replica/cdp-retention.test.ts' } as const;
+const ADOPTION = { coveredBy: 'test/unit/images/journal-sink.test.ts' } as const;
 const START = ['start'] as const;
 const FULL = ['full'] as const;
 const COMPARE = ['compare'] as const;
@@ -215,6 +216,17 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'journal.tail.extend': CDP,
   'journal.tail.fdatasync': CDP,
   'journal.tail.syncDirectory': CDP,
+  'journal.adopt.unlinkStray': ADOPTION,
+  'journal.adopt.create': ADOPTION,
+  'journal.adopt.write': ADOPTION,
+  'journal.adopt.zero': ADOPTION,
+  'journal.adopt.fsync': ADOPTION,
+  'journal.adopt.rename': ADOPTION,
+  'journal.adopt.unlink': ADOPTION,
+  'journal.adopt.unlinkCopy': ADOPTION,
+  'journal.adopt.syncDirectory': ADOPTION,
+  'transfer.send.journal': CDP,
+  'transfer.send.records': CDP,
   'nbd.socket.chmod': CDP,
   'nbd.send.greeting': CDP,
   'nbd.send.farewell': CDP,
