@@ -25,7 +25,7 @@ export interface KnownState {
 
 interface Disk {
   readonly content: Buffer;
-  journal: JournalWriter;
+  journal: JournalWriter | null;
   directory: string;
   /** Written since the base was frozen, as qemu-io does it. */
   pending: string[];
@@ -72,7 +72,10 @@ export class JournaledHost {
     for (const [disk, size] of Object.entries(sizes)) {
       const active = made.#layerPath(disk);
       await qemuImg('create', '-q', '-f', 'qcow2', active, String(size));
-      made.#disks.set(disk, { content: Buffer.alloc(size), active, chain: [], pending: [] } as never);
+      made.#disks.set(disk, {
+        content: Buffer.alloc(size),
+        ...{ active, directory: '', journal: null, chain: [], pending: [] },
+      });
     }
     return made;
   }
@@ -120,7 +123,8 @@ export class JournaledHost {
     disk.content.fill(byte, offset, offset + length);
     disk.pending.push(`write -q -P ${byte} ${offset} ${length}`);
     this.#sequence += 1;
-    await disk.journal.append({
+    // Before the first epoch nobody records.
+    await disk.journal?.append({
       ...{ type: 'write' as const, sequence: this.#sequence, timeUs: this.#tick(), offset, length },
       payload: Buffer.alloc(length, byte),
     });
@@ -139,8 +143,8 @@ export class JournaledHost {
       length: payload.length,
       payload,
     };
-    await Promise.all([...this.#disks.values()].map(({ journal }) => journal.append(record)));
-    await Promise.all([...this.#disks.values()].map(({ journal }) => journal.sync()));
+    await Promise.all([...this.#disks.values()].map(({ journal }) => journal?.append(record)));
+    await Promise.all([...this.#disks.values()].map(({ journal }) => journal?.sync()));
     const digests = [...this.#disks].map(([disk, { content }]) => [
       disk,
       createHash('sha256').update(content).digest('hex'),
@@ -154,11 +158,15 @@ export class JournaledHost {
 
   /** Ends the epoch; the newest checkpoint is the last of it. */
   async endEpoch(reason: string): Promise<void> {
-    for (const { journal } of this.#disks.values()) await journal.close();
+    for (const disk of this.#disks.values()) {
+      await disk.journal?.close();
+      disk.journal = null;
+    }
     await this.#epochs.endEpoch({ uuid: this.epochUuid, reason, checkpoint: null });
   }
 
   async close(): Promise<void> {
+    for (const { journal } of this.#disks.values()) await journal?.close();
     await this.#close();
   }
 

@@ -99,14 +99,15 @@ async function readSnapshots(query: Query): Promise<{ snapshots: SnapshotRow[]; 
     virtualSizeBytes: Number(row.virtual_size_bytes),
     storage: storages.find(storage => storage.id === Number(row.storage_id)) ?? null,
   });
-  const snapshots = await query(`select hs.*, h.ident from host_snapshots hs
-    join hosts h on h.id = hs.host_id order by hs.id`);
+  const snapshots = await query(`select hs.*, h.ident, e.newest_checkpoint from host_snapshots hs
+    join hosts h on h.id = hs.host_id left join cdp_epochs e on e.host_snapshot_id = hs.id order by hs.id`);
   return {
     storages,
     snapshots: snapshots.map(row => ({
       uuid: String(row.uuid),
       host: String(row.ident),
       state: row.state as SnapshotRow['state'],
+      checkpoint: row.newest_checkpoint === null ? null : Number(row.newest_checkpoint),
       disks: disks.filter(disk => disk.host_snapshot_id === row.id).map(toDisk),
     })),
   };
@@ -126,6 +127,7 @@ const toStorage = (row: Row): StorageRow => ({
   path: String(row.path),
   state: row.state as StorageRow['state'],
   baseId: row.base_storage_id === null ? null : Number(row.base_storage_id),
+  format: row.format as StorageRow['format'],
 });
 
 const toSchedule = (row: Row): ScheduleRow => ({

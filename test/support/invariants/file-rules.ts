@@ -1,6 +1,6 @@
 /** Rules 2 and 5: each file under the replica roots has its row, each row its file. */
 import { readdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { ROOT_MARKER } from '../../../src/images/replica/root-marker.ts';
 import type { ReplicaRows, StorageRow } from './site-rows.ts';
 import type { Violation } from './violation.ts';
@@ -17,15 +17,18 @@ export async function* checkFiles(
   reload: () => Promise<ReplicaRows>,
 ): AsyncGenerator<Violation, undefined> {
   const present = new Set((await Promise.all(replicaRoots.map(listFiles))).flat());
+  const folders = new Set([...present].map(dirname));
   const after = await reload();
   const known = new Set([before, after].flatMap(knownFiles));
   for (const path of present) {
-    if (!known.has(path)) yield { rule: 2, code: 'strayFile', text: `no row knows ${path}` };
+    if (!known.has(path) && !known.has(dirname(path)))
+      yield { rule: 2, code: 'strayFile', text: `no row knows ${path}` };
   }
   const stillThere = new Set(after.storages.filter(isWhole).map(row => row.id));
   for (const storage of before.storages.filter(isWhole)) {
     for (const path of filesOf(storage)) {
-      if (present.has(path) || !stillThere.has(storage.id)) continue;
+      if (present.has(path) || (storage.format === 'cdp' && folders.has(path)) || !stillThere.has(storage.id))
+        continue;
       yield { rule: 2, code: 'fileLost', text: `${path} is gone, its row is ${storage.state}` };
     }
   }
@@ -41,6 +44,8 @@ function knownFiles({ storages, schedules }: ReplicaRows): string[] {
 
 function filesOf(storage: StorageRow): string[] {
   const path = resolve(storage.path);
+  // The folder of a journal; all files in it are its segments.
+  if (storage.format === 'cdp') return [path];
   if (isWhole(storage)) return SEALED_SUFFIXES.map(suffix => path + suffix);
   // A layer that starts a new chain is received as an increment, beside its own name.
   const names = [path, path.replace(/\.qcow2$/, '.increment.qcow2')];

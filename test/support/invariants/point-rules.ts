@@ -2,6 +2,7 @@
 import { open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { qemuCheck, qemuIdentical } from '../qemu.ts';
+import { checkJournal } from './journal-rules.ts';
 import { type Catalogs, type DiskRow, isPoint, type SnapshotRow, type StorageRow } from './site-rows.ts';
 import { collect, type Violation } from './violation.ts';
 
@@ -38,6 +39,14 @@ async function* checkDisk(
     return;
   }
   const where = `${storage.path}, disk ${disk.disk} of point ${point.uuid},`;
+  if (storage.format === 'cdp') {
+    yield* checkJournal(
+      where,
+      { path: storage.path, checkpoint: point.checkpoint ?? 0 },
+      origin?.storage?.path,
+    );
+    return;
+  }
   yield* checkBacking(where, storage, storages);
   yield* checkImage(where, disk, storage, origin);
 }

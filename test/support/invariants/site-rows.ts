@@ -6,6 +6,7 @@ export interface StorageRow {
   readonly path: string;
   readonly state: 'partial' | 'sealed' | 'published' | 'dropped';
   readonly baseId: number | null;
+  readonly format: 'qcow2' | 'cdp';
 }
 
 export interface DiskRow {
@@ -21,6 +22,8 @@ export interface SnapshotRow {
   readonly host: string;
   readonly state: 'partial' | 'complete';
   readonly disks: readonly DiskRow[];
+  /** Of a CDP host snapshot: the sequence of its newest checkpoint. */
+  readonly checkpoint: number | null;
 }
 
 /** A host snapshot and the task that stands behind it: what a cursor and a lock both name. */

@@ -57,7 +57,11 @@ function* checkCursor(
   replica: ReplicaRows,
 ): Generator<Violation, undefined> {
   const { cursor, name } = schedule;
-  const newest = tasks.findLast(task => task.outcome === 'published');
+  // A journal is published while its task runs, whatever becomes of the task.
+  const isOfJournal = ({ taskUuid, hostSnapshot }: TaskRow) =>
+    taskUuid === cursor?.taskUuid &&
+    replica.snapshots.some(row => row.uuid === hostSnapshot && (row.checkpoint ?? 0) > 0);
+  const newest = tasks.findLast(task => task.outcome === 'published' || isOfJournal(task));
   if (cursor === null) {
     if (newest !== undefined) {
       const text = `schedule ${name} has no cursor, but task ${newest.taskUuid} published`;
