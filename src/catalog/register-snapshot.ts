@@ -1,4 +1,6 @@
 /** Registers a host snapshot that lies in files of this site, and finds its parents through the layers beneath. */
+import type { LayerProof } from '../contract/sync.ts';
+import { proofDoubt } from '../domain/decision.ts';
 import type { Transaction } from './database.ts';
 import { CatalogInputError, ImageReplacedError } from './errors.ts';
 import {
@@ -14,6 +16,8 @@ export interface LayerFile {
   readonly path: string;
   readonly device: string;
   readonly inode: string;
+  /** All that tells it apart under another device number. Without it another device is another file. */
+  readonly proof?: LayerProof;
 }
 
 export interface RegisterDisk extends LayerFile {
@@ -41,6 +45,7 @@ interface StorageMatch {
   readonly path: string;
   readonly device: string | null;
   readonly inode: string | null;
+  readonly source_file: LayerProof | null;
 }
 
 /**
@@ -94,11 +99,20 @@ async function findParent(trx: Transaction, host: HostRow, disk: RegisterDisk): 
   for (const layer of [disk, ...disk.chain]) {
     const match = await findStorage(trx, host, disk, layer);
     if (match === null) continue;
-    const isSame = match.device === null || (match.device === layer.device && match.inode === layer.inode);
-    if (!isSame) throw new ImageReplacedError(layer.path, match.snapshot);
+    if (!isSameFile(match, layer)) throw new ImageReplacedError(layer.path, match.snapshot);
     parentId ??= match.disk_snapshot_id;
   }
   return parentId;
+}
+
+/** A device's number changes with a restart: it alone is no doubt where everything else is the same. */
+function isSameFile(match: StorageMatch, { device, inode, proof }: LayerFile): boolean {
+  if (match.device === null) return true;
+  if (match.inode !== inode) return false;
+  if (match.device === device) return true;
+  return (
+    match.source_file !== null && proof !== undefined && proofDoubt([match.source_file], [proof]) === null
+  );
 }
 
 /** The newest complete snapshot of the disk that has a file at the layer's path. */
@@ -126,6 +140,7 @@ async function findStorage(
       'st.path',
       'st.device',
       'st.inode',
+      'st.source_file',
     );
   return row ?? null;
 }
@@ -136,10 +151,13 @@ async function findSame(
   host: HostRow,
   disks: readonly RegisterDisk[],
 ): Promise<string | null> {
-  const wanted = disks.map(({ disk, node, path, device, inode }) => ({ disk, node, path, device, inode }));
+  const wanted = disks.map(({ disk, node, path, device, inode, proof }) => ({
+    ...{ disk, node, path, device, inode },
+    proof: proof ?? null,
+  }));
   const { rows } = await trx.raw<{ rows: { uuid: string }[] }>(
     `with wanted as (
-       select * from jsonb_to_recordset(?::jsonb) as w(disk text, node text, path text, device text, inode text)
+       select * from jsonb_to_recordset(?::jsonb) as w(disk text, node text, path text, device text, inode text, proof jsonb)
      )
      select hs.uuid from host_snapshots hs
      where hs.host_id = ? and hs.state = 'complete'
@@ -150,7 +168,8 @@ async function findSame(
            select 1 from disk_snapshots ds join disks d on d.id = ds.disk_id
            join snapshot_storages st on st.id = ds.storage_id
            where ds.host_snapshot_id = hs.id and d.ident = w.disk and st.node = w.node and st.path = w.path
-             and (st.device is null or (st.device = w.device and st.inode = w.inode))))
+             and (st.device is null or (st.inode = w.inode and
+               (st.device = w.device or st.source_file - 'device' = w.proof - 'device')))))
      order by hs.sequence desc limit 1`,
     [JSON.stringify(wanted), host.id],
   );
@@ -182,6 +201,7 @@ async function insertDisk(
       state: 'published',
       device: disk.device,
       inode: disk.inode,
+      source_file: disk.proof === undefined ? null : JSON.stringify(disk.proof),
       published_at: trx.fn.now(),
     })
     .returning<{ id: number }[]>('id');

@@ -1,6 +1,6 @@
 /** Opens image files as what they are: hostile names for regular files below the image roots. */
 import { type BigIntStats, constants, read } from 'node:fs';
-import { type FileHandle, lstat, open, realpath } from 'node:fs/promises';
+import { type FileHandle, lstat, open, readlink, realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
 import {
   ImageError,
@@ -63,7 +63,7 @@ export class ImageFile {
       try {
         const stats = await handle.stat({ bigint: true });
         const sameFile = stats.isFile() && stats.dev === seen.dev && stats.ino === seen.ino;
-        if (!sameFile || (await realpath(realPath)) !== realPath) {
+        if (!sameFile || (await pathOf(handle, realPath)) !== realPath) {
           throw new ImageVanishedError(path, 'another file took its place while it was opened');
         }
         if (stats.size > BigInt(Number.MAX_SAFE_INTEGER)) {
@@ -114,6 +114,19 @@ export class ImageFile {
           reject(new ImageUnreadableError(this.path, `reading failed: ${error.message}`, { cause: error }));
       });
     });
+  }
+}
+
+/**
+ * Where the open file itself lies: names can be exchanged between any two looks at them, the descriptor cannot.
+ * Where the system does not tell, the name is looked at once more.
+ * @see proc_pid_fd(5)
+ */
+async function pathOf(handle: FileHandle, realPath: string): Promise<string> {
+  try {
+    return await readlink(`/proc/self/fd/${handle.fd}`);
+  } catch {
+    return realpath(realPath);
   }
 }
 

@@ -7,6 +7,7 @@ import {
   holdForRestore,
   type ReplicaEpoch,
 } from '../catalog/replica-epochs.ts';
+import { createHealthRows } from '../catalog/replica-health.ts';
 import { createReplicaInventory, type PointDisk } from '../catalog/replica-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { msOf, newestCheckpointAt, newestWholeCheckpoint } from '../images/cdp/checkpoints.ts';
@@ -31,6 +32,7 @@ import {
   stateOfPoint,
 } from './recovery-state.ts';
 import { replicaDirectoryOf } from './replica-directory.ts';
+import { assertRootUnchanged } from './replica-root.ts';
 
 const OVERLAY_CLUSTER_BYTES = 64 * 1024;
 
@@ -52,10 +54,11 @@ interface Target {
   readonly root: string;
 }
 
-/** @throws {PointUnknownError} @throws {StateUnknownError} @throws {StateDamagedError} @throws {FileExistsError} */
+/** @throws {ReplicaRootError} @throws {PointUnknownError} @throws {StateUnknownError} @throws {StateDamagedError} @throws {FileExistsError} */
 export async function recoverHost(config: SiteConfig, db: Database, request: RecoverRequest) {
   const { host, directory, format } = request;
   const root = replicaDirectoryOf(config);
+  await assertRootUnchanged({ catalog: createHealthRows(db), node: config.node, directory: root });
   const hold = await holdForRestore(config.database.url, { host, folder: `${config.node}:${directory}` });
   if (hold === null) throw new RecoveryRunsError(directory);
   try {

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ReplicaCatalog } from '../catalog/replica-catalog.ts';
 import { OffsiteError } from '../domain/errors.ts';
+import type { NodeFile } from '../domain/sealed-file.ts';
 import { statOrNull } from '../images/replica/durable-files.ts';
 import {
   ROOT_MARKER,
@@ -37,6 +38,34 @@ export interface ReplicaRoot {
 
 type RootRows = Pick<ReplicaCatalog, 'rootIdOf' | 'noteRoot' | 'someFilesBelow'>;
 
+/**
+ * For commands that only read the folder: nothing is made, marked or noted.
+ * @throws {ReplicaRootError} when the catalog knows the folder, and this is another one or is not mounted
+ */
+export async function assertRootUnchanged(parts: {
+  catalog: Pick<RootRows, 'rootIdOf' | 'someFilesBelow'>;
+  node: string;
+  directory: string;
+}): Promise<void> {
+  const { catalog, node, directory } = parts;
+  const known = await catalog.rootIdOf({ node, path: directory });
+  if (known === null) return;
+  const found = await readRootMarker(directory);
+  if (found === known) return;
+  if (found === null && (await knownFiles(catalog, { node, path: directory })) === 'there') return;
+  throw new ReplicaRootError(directory, found, known);
+}
+
+/** Whether files that the catalog has in this folder are there. */
+async function knownFiles(
+  catalog: Pick<RootRows, 'someFilesBelow'>,
+  folder: NodeFile,
+): Promise<'there' | 'missing' | 'none'> {
+  const paths = await catalog.someFilesBelow(folder);
+  for (const path of paths) if ((await statOrNull(path)) !== null) return 'there';
+  return paths.length > 0 ? 'missing' : 'none';
+}
+
 export function createReplicaRoot(parts: {
   catalog: RootRows;
   node: string;
@@ -59,16 +88,9 @@ export function createReplicaRoot(parts: {
     }
     const id = randomUUID();
     // Files from before there were markers: such a folder is known by them, and not by its first use.
-    if ((await knownFiles()) !== 'none') return catalog.noteRoot(key, id);
+    if ((await knownFiles(catalog, key)) !== 'none') return catalog.noteRoot(key, id);
     await effect('replica.root.mkdir', () => mkdir(directory, { recursive: true, mode: 0o750 }));
     return catalog.noteRoot(key, (await writeRootMarker(directory, id)) ?? id);
-  }
-
-  /** Whether files that the catalog has in this folder are there. */
-  async function knownFiles(): Promise<'there' | 'missing' | 'none'> {
-    const paths = await catalog.someFilesBelow(key);
-    for (const path of paths) if ((await statOrNull(path)) !== null) return 'there';
-    return paths.length > 0 ? 'missing' : 'none';
   }
 
   return {
@@ -81,7 +103,8 @@ export function createReplicaRoot(parts: {
       }
       let found = await readRootMarker(directory);
       // The right folder, whose marker was removed or never written.
-      if (found === null && (await knownFiles()) === 'there') found = await writeRootMarker(directory, known);
+      if (found === null && (await knownFiles(catalog, key)) === 'there')
+        found = await writeRootMarker(directory, known);
       if (found !== known) throw new ReplicaRootError(directory, found, known);
     },
   };

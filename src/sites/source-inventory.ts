@@ -8,6 +8,7 @@ import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { openChain } from '../images/chain.ts';
 import { assertNotInUse } from '../images/in-use.ts';
+import { proofsOf } from '../images/proof.ts';
 import { openCatalog } from './open-catalog.ts';
 
 interface DiskPath {
@@ -122,11 +123,16 @@ async function inspect(
   const chain = await openChain(path, { imageRoots });
   try {
     for (const layer of chain.layers) await assertNotInUse(layer);
-    const [top, ...beneath] = chain.layers.map(({ realPath, identity }) => ({
-      path: realPath,
-      device: identity.device,
-      inode: identity.inode,
-    }));
+    const proofs = await proofsOf(chain);
+    const [top, ...beneath] = chain.layers.map(({ realPath, identity }, index) => {
+      const proof = proofs[index];
+      return {
+        path: realPath,
+        device: identity.device,
+        inode: identity.inode,
+        ...(proof !== undefined && { proof }),
+      };
+    });
     if (top === undefined) throw new OffsiteError('InvalidInput', `${path} has no layers`);
     return {
       disk: {

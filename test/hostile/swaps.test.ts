@@ -1,5 +1,6 @@
 /** Files and folders that are exchanged between the look and the opening: nothing outside the roots is read. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
@@ -117,3 +118,73 @@ describe('right after the real path was found', () => {
     });
   });
 });
+
+describe('between every two looks', () => {
+  test('the folder is a link while the file is looked at and opened, and the folder again for the last look', async () => {
+    await withPlace(async (place, root) => {
+      const swapped = before('lstat', () => folderBecomesLink(place));
+      let restored = false;
+      const restore = (): void => {
+        if (!swapped.hasFired || restored) return;
+        fs.unlinkSync(place.folder);
+        fs.renameSync(`${place.folder}.old`, place.folder);
+        restored = true;
+      };
+      const open = sound.open as (...args: unknown[]) => Promise<unknown>;
+      Object.assign(fs.promises, {
+        open: async (...args: unknown[]) => {
+          const handle = await open(...args);
+          restore();
+          return handle;
+        },
+      });
+      syncBuiltinESMExports();
+      expect(await codeOf(place.image, root)).toBe('ImageVanished');
+      expect(restored).toBe(true);
+    });
+  });
+
+  test('by a process that exchanges folder and link all the time', async () => {
+    await withPlace(async (place, root) => {
+      await qemuImg('create', '-q', '-f', 'qcow2', place.secret, '2M');
+      const script = `
+        const fs = require('node:fs');
+        const [folder, outside] = process.argv.slice(1);
+        for (let turn = 0; ; turn += 1) {
+          fs.renameSync(folder, folder + '.old');
+          fs.symlinkSync(outside, folder);
+          fs.unlinkSync(folder);
+          fs.renameSync(folder + '.old', folder);
+          if (turn === 0) process.stdout.write('swaps');
+        }`;
+      const swapper = spawn(process.execPath, ['-e', script, place.folder, place.outside], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      try {
+        await once(swapper.stdout, 'data');
+        const outcomes = new Map<string, number>();
+        for (let count = 0; count < 3_000; count += 1) {
+          const outcome = await sizeOrCode(place.image, root);
+          outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+        }
+        expect(outcomes.has(String(2 * 2 ** 20))).toBe(false);
+        expect(outcomes.size).toBeGreaterThan(1);
+      } finally {
+        swapper.kill('SIGKILL');
+        await once(swapper, 'close');
+      }
+    });
+  }, 60_000);
+});
+
+/** What the guest of the opened image would see, in bytes. */
+async function sizeOrCode(path: string, root: string): Promise<string> {
+  try {
+    const chain = await openChain(path, { imageRoots: [root] });
+    await chain.close();
+    return String(chain.virtualSizeBytes);
+  } catch (error) {
+    if (error instanceof ImageError) return error.code;
+    throw error;
+  }
+}

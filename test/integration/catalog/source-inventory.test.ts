@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import type { LayerFile } from '../../../src/catalog/register-snapshot.ts';
 import { createSourceCatalog } from '../../../src/catalog/source-catalog.ts';
 import { createSourceInventory } from '../../../src/catalog/source-inventory.ts';
+import type { LayerProof } from '../../../src/contract/sync.ts';
 import { useTestDatabase } from '../../support/database.ts';
 import { answerOf, fenceOf, fileAt, fresh, queryOf, register, registerChain } from './fixtures.ts';
 
@@ -79,6 +81,42 @@ describe('registering a host snapshot', () => {
     await register(db, host, { vda: top }, { vda: [golden] });
     await register(db, host, { vdb: fileAt(`/images/${host}.b`) }, { vdb: [top] });
     expect(Object.values(await parentsOf(host))).toEqual([null, null]);
+  });
+
+  it('takes the same file under another device number, as after a restart, and no other file', async () => {
+    const host = fresh('host');
+    const proved = (file: LayerFile, changes: Partial<LayerProof> = {}): LayerFile => {
+      const { device, inode } = { ...file, ...changes };
+      const marks = { sizeBytes: 4096, mtimeNs: '17', ctimeNs: '18', headerDigest: 'ab'.repeat(16) };
+      return { ...file, device, inode, proof: { ...marks, device, inode, ...changes } };
+    };
+    const base = fileAt('/images/remounted/base.qcow2');
+    const { snapshot } = await register(db, host, { vda: proved(base) });
+    const moved = { device: '2065' };
+    expect(await register(db, host, { vda: proved(base, moved) })).toMatchObject({
+      snapshot,
+      created: false,
+    });
+    const top = fileAt('/images/remounted/top.qcow2');
+    const next = await register(db, host, { vda: proved(top) }, { vda: [proved(base, moved)] });
+    expect(next).toMatchObject({ created: true });
+
+    const refused = { code: 'ImageReplaced' };
+    const others = [
+      proved(base, { ...moved, inode: '7' }),
+      proved(base, { ...moved, sizeBytes: 8192 }),
+      proved(base, { ...moved, mtimeNs: '19' }),
+      proved(base, { ...moved, ctimeNs: '20' }),
+      proved(base, { ...moved, headerDigest: 'cd'.repeat(16) }),
+      // Of a version that does not prove.
+      { ...base, ...moved },
+    ];
+    for (const other of others) {
+      await expect(register(db, host, { vda: other })).rejects.toMatchObject(refused);
+      await expect(
+        register(db, host, { vda: fileAt('/images/new') }, { vda: [other] }),
+      ).rejects.toMatchObject(refused);
+    }
   });
 
   it('refuses another file at a registered path, as top or beneath, and says what to do', async () => {

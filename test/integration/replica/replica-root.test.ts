@@ -1,8 +1,10 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createReplicaFiles } from '../../../src/sites/replica-files.ts';
 import { createReplicaGround } from '../../../src/sites/replica-ground.ts';
+import { recoverHost } from '../../../src/sites/replica-recovery.ts';
 import { createReplicaRoot } from '../../../src/sites/replica-root.ts';
 import { createSessionDirectory } from '../../../src/sites/session-directory.ts';
 import { useTestDatabase } from '../../support/database.ts';
@@ -95,4 +97,40 @@ it('files of a version without markers, none of which is there, count as not mou
   await rootOf().assertThere();
   const known = await bench.catalog.rootIdOf({ node: NODE, path: directory });
   expect((await readFile(marker(), 'utf8')).trim()).toBe(known);
+});
+
+it('nothing is recovered from another folder, or from where none is mounted, and nothing is made there', async () => {
+  await rootOf().assertThere();
+  const layer = layerOver(null, MIB, [['data', 8]]);
+  await bench.publish(layer);
+  const config = {
+    ...{ site: 'b', node: NODE, dataDir: bench.root, temporal: {}, logLevel: 'info' as const },
+    database: { url: database().url },
+    replica: { listen: '127.0.0.1:0', directory },
+  };
+  let folders = 0;
+  const recover = (format: 'overlay' | 'qcow2' | 'raw') => {
+    folders += 1;
+    const into = join(bench.root, `recovered-${folders}`);
+    return recoverHost(config, database().db, {
+      ...{ host: bench.spec.host, point: null, at: null, marker: null, directory: into, format },
+    });
+  };
+
+  await rename(directory, `${directory}.away`);
+  await mkdir(directory);
+  for (const format of ['overlay', 'qcow2', 'raw'] as const) {
+    await expect(recover(format)).rejects.toMatchObject(REFUSED);
+  }
+  expect(await readdir(directory)).toEqual([]);
+  await writeFile(marker(), `${randomUUID()}\n`);
+  await expect(recover('raw')).rejects.toMatchObject(REFUSED);
+
+  await rm(directory, { recursive: true });
+  await rename(`${directory}.away`, directory);
+  expect((await recover('raw')).disks).toHaveLength(1);
+  // Known by its files, as for a worker; but a command that reads leaves the marker to the worker.
+  await rm(marker());
+  expect((await recover('qcow2')).disks).toHaveLength(1);
+  await expect(readFile(marker())).rejects.toMatchObject({ code: 'ENOENT' });
 });
