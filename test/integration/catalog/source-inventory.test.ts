@@ -84,6 +84,7 @@ describe('registering a host snapshot', () => {
   });
 
   it('takes the same file under another device number, as after a restart, and no other file', async () => {
+    const { db } = database();
     const host = fresh('host');
     const proved = (file: LayerFile, changes: Partial<LayerProof> = {}): LayerFile => {
       const { device, inode } = { ...file, ...changes };

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, inject, test } from 'vitest';
 import { temporaryFolder, until } from './support.ts';
 
@@ -22,7 +23,7 @@ const root = resolve(import.meta.dirname, '../../..');
 function smallClone() {
   const folder = temporaryFolder();
   const clone = join(folder, 'clone');
-  const sources = ['src/domain/errors.ts', 'src/contract/fence.ts'];
+  const sources = ['src/domain/errors.ts', 'src/domain/plain-words.ts', 'src/contract/fence.ts'];
   for (const name of ['bin', 'scripts', 'tsconfig.json', 'tsconfig.build.json', ...sources]) {
     cpSync(join(root, name), join(clone, name), { recursive: true });
   }
@@ -34,6 +35,7 @@ function smallClone() {
   writeFileSync(join(clone, 'package.json'), '{ "type": "module" }');
   writeFileSync(join(clone, 'package-lock.json'), '{ "packages": {} }');
   const npmLog = join(folder, 'npm.log');
+  const npmPids = join(folder, 'npm.pids');
   const bin = join(folder, 'bin');
   mkdirSync(bin);
   const packages = ['node', 'typescript', '@types', 'undici-types']
@@ -41,7 +43,7 @@ function smallClone() {
     .join('\n');
   writeFileSync(
     join(bin, 'npm'),
-    `#!/bin/sh\necho "$@" >> ${npmLog}\nrm -rf node_modules; mkdir node_modules; sleep 0.5\n${packages}\n`,
+    `#!/bin/sh\necho "$@" >> ${npmLog}\necho $$ >> ${npmPids}\nrm -rf node_modules; mkdir node_modules; sleep 0.5\n${packages}\n`,
   );
   chmodSync(join(bin, 'npm'), 0o755);
   const env = {
@@ -49,7 +51,12 @@ function smallClone() {
     HOME: folder,
     OFFSITE_TEMPORAL_CLI: inject('temporalCliPath'),
   };
-  return { clone, bin, env, npmCalls: () => readFileSync(npmLog, 'utf8').trim().split('\n').length };
+  const linesOf = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : []);
+  return {
+    ...{ clone, bin, env },
+    npmCalls: () => linesOf(npmLog).length,
+    npmPids: () => linesOf(npmPids).map(Number),
+  };
 }
 
 type Clone = ReturnType<typeof smallClone>;
@@ -76,6 +83,15 @@ function run(clone: Clone, ...args: string[]) {
     encoding: 'utf8',
   });
   return { status, output: stdout + stderr };
+}
+
+/** Of one that has ended and was not waited for nothing is left to run. */
+function isRunning(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 const bootstrap = (clone: Clone) => run(clone, 'scripts/bootstrap.mjs');
@@ -122,6 +138,31 @@ describe('bootstrap', () => {
     await first.ended;
     const second = bootstrap(clone);
     expect(second).toEqual({ status: 0, output: 'Installing packages (npm ci) ...\nBuilding ...\n' });
+  });
+
+  test('the npm of a start that was killed does not go on beside that of the next', async () => {
+    const clone = smallClone();
+    const npm = join(clone.bin, 'npm');
+    const sound = readFileSync(npm, 'utf8');
+    const late = join(clone.clone, 'late');
+    // A child of npm, as its install scripts are, writes long after.
+    writeFileSync(npm, `${sound}(sleep 2; touch ${late}) &\nsleep 600\n`);
+    const first = start(clone, 'scripts/bootstrap.mjs');
+    await until(
+      'npm runs',
+      () => clone.npmPids().length === 1 && existsSync(join(clone.clone, '.cache/npm.json')),
+    );
+    first.child.kill('SIGKILL');
+    await first.ended;
+    const [orphan = 0] = clone.npmPids();
+    expect(isRunning(orphan)).toBe(true);
+    writeFileSync(npm, sound);
+    expect(bootstrap(clone).status).toBe(0);
+    expect(isRunning(orphan)).toBe(false);
+    expect(clone.npmCalls()).toBe(2);
+    await sleep(2_500);
+    expect(existsSync(late)).toBe(false);
+    expect(bootstrap(clone)).toEqual({ status: 0, output: '' });
   });
 
   test('the command works at once on a fresh clone', () => {
