@@ -51,34 +51,27 @@ export function createEpochRows(db: Database) {
   return guarded({
     /** Registers base and CDP host snapshot in one transaction; the same uuid again gives what was registered. */
     registerEpoch: (input: RegisterEpoch): Promise<RegisteredEpoch> =>
-      inTransaction(db, 'source.commit.registerEpoch', async trx => {
-        const known = await findEpoch(trx, input.uuid);
-        if (known !== null) return known;
-        const { host, originSite, takenAtMs } = input;
-        const common = { host, originSite, takenAtMs };
-        const base = await registerSnapshot(trx, {
-          ...{ ...common, uuid: input.baseUuid },
-          disks: input.disks.map(({ base: file, journal: _, ...disk }) => ({
-            ...{ ...disk, ...file, format: 'qcow2' as const },
-          })),
-        });
-        await registerSnapshot(trx, {
-          ...{ ...common, uuid: input.uuid },
-          disks: input.disks.map(({ base: file, journal, chain, ...disk }) => ({
-            ...{ ...disk, ...journal, format: 'cdp' as const, chain: [file, ...chain] },
-          })),
-        });
-        await trx.raw(
-          `insert into cdp_epochs (host_snapshot_id, base_snapshot_id, epoch)
-           select hs.id, base.id, 1 + coalesce((
-             select max(e.epoch) from cdp_epochs e join host_snapshots o on o.id = e.host_snapshot_id
-             where o.host_id = hs.host_id), 0)
-           from host_snapshots hs, host_snapshots base where hs.uuid = ? and base.uuid = ?`,
-          [input.uuid, base.uuid],
-        );
-        const made = await findEpoch(trx, input.uuid);
-        if (made === null)
-          throw new CatalogInputError(`the journals of epoch ${input.uuid} are those of another`);
+      inTransaction(db, 'source.commit.registerEpoch', trx => registerEpochRows(trx, input)),
+
+    /** As registering, of an epoch to which nothing is added any more: it is there with all it has, or not at all. */
+    registerEndedEpoch: (
+      input: RegisterEpoch & {
+        checkpoint: Checkpoint;
+        markers: readonly (Checkpoint & { readonly name: string })[];
+        reason: string;
+      },
+    ): Promise<RegisteredEpoch> =>
+      inTransaction(db, 'source.commit.registerEndedEpoch', async trx => {
+        const made = await registerEpochRows(trx, input);
+        const epoch = await lockEpoch(trx, made.uuid);
+        if (epoch === null || epoch.ended_at !== null) return made;
+        for (let at = 0; at < input.markers.length; at += MARKERS_A_STATEMENT) {
+          await noteMarkers(trx, epoch.id, input.markers.slice(at, at + MARKERS_A_STATEMENT));
+        }
+        await raise(trx, epoch, input.checkpoint);
+        await trx('cdp_epochs')
+          .where({ host_snapshot_id: epoch.id })
+          .update({ ended_at: trx.fn.now(), ended_reason: input.reason });
         return made;
       }),
 
@@ -140,6 +133,39 @@ export function createEpochRows(db: Database) {
       });
     },
   });
+}
+
+/** Each takes four of the 65 535 values that a statement may have. */
+const MARKERS_A_STATEMENT = 10_000;
+
+async function registerEpochRows(trx: Transaction, input: RegisterEpoch): Promise<RegisteredEpoch> {
+  const known = await findEpoch(trx, input.uuid);
+  if (known !== null) return known;
+  const { host, originSite, takenAtMs } = input;
+  const common = { host, originSite, takenAtMs };
+  const base = await registerSnapshot(trx, {
+    ...{ ...common, uuid: input.baseUuid },
+    disks: input.disks.map(({ base: file, journal: _, ...disk }) => ({
+      ...{ ...disk, ...file, format: 'qcow2' as const },
+    })),
+  });
+  await registerSnapshot(trx, {
+    ...{ ...common, uuid: input.uuid },
+    disks: input.disks.map(({ base: file, journal, chain, ...disk }) => ({
+      ...{ ...disk, ...journal, format: 'cdp' as const, chain: [file, ...chain] },
+    })),
+  });
+  await trx.raw(
+    `insert into cdp_epochs (host_snapshot_id, base_snapshot_id, epoch)
+     select hs.id, base.id, 1 + coalesce((
+       select max(e.epoch) from cdp_epochs e join host_snapshots o on o.id = e.host_snapshot_id
+       where o.host_id = hs.host_id), 0)
+     from host_snapshots hs, host_snapshots base where hs.uuid = ? and base.uuid = ?`,
+    [input.uuid, base.uuid],
+  );
+  const made = await findEpoch(trx, input.uuid);
+  if (made === null) throw new CatalogInputError(`the journals of epoch ${input.uuid} are those of another`);
+  return made;
 }
 
 interface EpochRow {

@@ -43,6 +43,22 @@ export interface ImportedSnapshot extends ListedSnapshot {
   readonly warnings: readonly string[];
 }
 
+/** An epoch that was made of logs of writes. */
+export interface ImportedEpoch {
+  readonly host: string;
+  /** UUID of the CDP host snapshot, and of its base. */
+  readonly snapshot: string;
+  readonly base: string;
+  readonly epoch: number;
+  readonly checkpoints: number;
+  readonly newestCheckpoint: number;
+  readonly newestCheckpointAt: string;
+  readonly markers: readonly { readonly name: string; readonly checkpoint: number }[];
+  /** `path` is the folder of the journal. */
+  readonly disks: readonly (DiskPath & { readonly records: number })[];
+  readonly warnings: readonly string[];
+}
+
 export interface ListedLock {
   readonly host: string;
   /** UUID of the locked host snapshot. */
@@ -91,6 +107,8 @@ export interface UnpinnedReceivers {
 export interface SourceInventory {
   /** Registers a host snapshot, or finds it. @throws errors of the image's fault, of the host and of the catalog */
   importSnapshot(request: ImportRequest): Promise<ImportedSnapshot>;
+  /** Makes an ended epoch of logs of writes onto the newest snapshot. @throws when a log is none of that disk */
+  importLogs(request: { readonly host: string; readonly disks: readonly DiskPath[] }): Promise<ImportedEpoch>;
   /** In order of host and sequence. An unknown host gives none. */
   listSnapshots(filter: { readonly host: string | null }): Promise<readonly ListedSnapshot[]>;
   listLocks(): Promise<readonly ListedLock[]>;

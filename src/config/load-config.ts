@@ -191,7 +191,15 @@ function resolvePaths(config: SiteConfig, baseFolder: string, environment: Envir
   return {
     ...config,
     dataDir: environment.OFFSITE_DATA_DIR ? resolve(config.dataDir) : absolute(config.dataDir),
-    ...(source && { source: { ...source, imageRoots: source.imageRoots.map(absolute) } }),
+    ...(source && {
+      source: {
+        ...source,
+        imageRoots: source.imageRoots.map(absolute),
+        ...(source.journals?.directory && {
+          journals: { ...source.journals, directory: absolute(source.journals.directory) },
+        }),
+      },
+    }),
     ...(replica && {
       replica: {
         ...replica,

@@ -73,6 +73,8 @@ export const siteConfigSchema = z.strictObject({
     .strictObject({
       imageRoots: z.array(filePath).min(1, 'must name at least one folder'),
       replicaSites: z.array(replicaSiteSchema),
+      /** Where the journals of continuous data protection are written; `dataDir/journals` by default. */
+      journals: z.strictObject({ directory: filePath.optional() }).optional(),
       /** Says when an image folder's file system has less free than this, as a size or a share of it. */
       guard: z
         .strictObject({

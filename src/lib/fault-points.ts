@@ -34,6 +34,11 @@ const CATALOG = {
 const SOURCE = {
   'source.lease.takeInstance': "A's worker takes the advisory lock that proves that it lives",
   'source.commit.registerEpoch': 'an epoch is registered: its frozen base and its CDP host snapshot',
+  'source.commit.registerEndedEpoch': 'an epoch that has ended is registered with all it has',
+  'source.import.mkdir': 'the folder of imported journals',
+  'source.import.removeFailed': 'the journals of an import that failed are removed',
+  'source.import.removeLeft': 'the journals of an import that died are removed',
+  'source.import.syncDirectory': 'the name of the folder of imported journals becomes durable',
   'source.commit.noteCheckpoint': 'the newest checkpoint of all disks is noted',
   'source.commit.endEpoch': 'an epoch has ended',
   'source.commit.registerHostSnapshot': 'a host snapshot is registered',

@@ -6,9 +6,8 @@ import type { RegisterDisk } from '../catalog/register-snapshot.ts';
 import { createSourceInventory, type SourceSnapshot } from '../catalog/source-inventory.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
-import { openChain } from '../images/chain.ts';
-import { assertNotInUse } from '../images/in-use.ts';
-import { proofsOf } from '../images/proof.ts';
+import { inspectDisk } from './inspect-disk.ts';
+import { importLogsOf, type LogImportRequest } from './log-import.ts';
 import { openCatalog } from './open-catalog.ts';
 
 interface DiskPath {
@@ -26,7 +25,7 @@ export async function openSourceInventory(config: SiteConfig) {
       const warnings: string[] = [];
       const disks: RegisterDisk[] = [];
       for (const disk of request.disks) {
-        const opened = await inspect(disk, config.node, imageRoots);
+        const opened = await inspectDisk(disk, config.node, imageRoots);
         disks.push(opened.disk);
         warnings.push(...opened.warnings);
       }
@@ -39,6 +38,7 @@ export async function openSourceInventory(config: SiteConfig) {
       });
       return { ...toListed(snapshot), created: snapshot.created, warnings };
     },
+    importLogs: (request: LogImportRequest) => importLogsOf(config, db, request),
     listSnapshots: async (filter: { host: string | null }) =>
       (await inventory.listSnapshots(filter)).map(toListed),
     listLocks: async () =>
@@ -112,42 +112,6 @@ function pinCommands(nodes: NodeRegistry, config: SiteConfig) {
       return { replicaSite, forgotten, left: left.map(pin => pin.fingerprint) };
     },
   };
-}
-
-/** Opens the whole chain as hostile input: what cannot be sent is refused here and not at the first run. */
-async function inspect(
-  { disk, path }: DiskPath,
-  node: string,
-  imageRoots: readonly string[],
-): Promise<{ disk: RegisterDisk; warnings: readonly string[] }> {
-  const chain = await openChain(path, { imageRoots });
-  try {
-    for (const layer of chain.layers) await assertNotInUse(layer);
-    const proofs = await proofsOf(chain);
-    const [top, ...beneath] = chain.layers.map(({ realPath, identity }, index) => {
-      const proof = proofs[index];
-      return {
-        path: realPath,
-        device: identity.device,
-        inode: identity.inode,
-        ...(proof !== undefined && { proof }),
-      };
-    });
-    if (top === undefined) throw new OffsiteError('InvalidInput', `${path} has no layers`);
-    return {
-      disk: {
-        ...top,
-        disk,
-        node,
-        format: 'qcow2',
-        virtualSizeBytes: chain.virtualSizeBytes,
-        chain: beneath,
-      },
-      warnings: chain.warnings,
-    };
-  } finally {
-    await chain.close();
-  }
 }
 
 /** A frozen layer's last change is the nearest to when the snapshot was taken. */

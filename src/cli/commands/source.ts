@@ -5,6 +5,7 @@ import type { CliIo } from '../cli-io.ts';
 import { contextOf } from '../command-context.ts';
 import type { DiskPath, ListedDisk } from '../ports.ts';
 import { renderTable } from '../render/table.ts';
+import { addSourceImportLog } from './source-import-log.ts';
 import { withInventory } from './source-inventory.ts';
 import { addPinCommands } from './source-pins.ts';
 import { addSourceSpaceCommand } from './source-space.ts';
@@ -47,6 +48,8 @@ Example:
         ].join('\n'),
       );
     });
+
+  addSourceImportLog(source, io);
 
   source
     .command('list')

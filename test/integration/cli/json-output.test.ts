@@ -17,6 +17,7 @@ import { writeConfig } from '../../../src/config/write-config.ts';
 import { OffsiteError } from '../../../src/domain/errors.ts';
 import { publishBase, publishEpoch } from '../../support/cdp-point.ts';
 import { useTestDatabase } from '../../support/database.ts';
+import { logOf, mark, write } from '../../support/log-writes.ts';
 import { qemuImg, qemuIo } from '../../support/qemu.ts';
 import { documentedKeys, isBeneath, printedKeys } from './support/json-keys.ts';
 import { runStarter, STARTER } from './support/starter.ts';
@@ -58,14 +59,15 @@ const linesOf = (out: string): unknown[] =>
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'offsite-json-'));
-  const images = ['vda.qcow2', 'other.qcow2', 'spare.qcow2'].map(name => join(folder, name));
+  const names = ['vda', 'other', 'spare', 'logged', 'more'];
+  const images = names.map(name => join(folder, `${name}.qcow2`));
   for (const image of images) {
     await qemuImg('create', '-f', 'qcow2', image, '2M');
     await qemuIo(image, ['write -P 7 0 256k']);
   }
-  const [vda = '', other = '', spare = ''] = images;
+  const [vda = '', other = '', spare = '', logged = '', more = ''] = images;
   await startDev(['--disk', `vda=${vda}`]);
-  await Promise.all([sourceCommands(other, spare), replicaCommands(), scheduleLooks()]);
+  await Promise.all([sourceCommands(other, spare, logged, more), replicaCommands(), scheduleLooks()]);
   await Promise.all([scheduleRequests(), workerCommand()]);
   await epochCommands();
   await damageCommands();
@@ -91,11 +93,15 @@ async function startDev(args: readonly string[]): Promise<void> {
   throw new Error('offsite dev has ended');
 }
 
-async function sourceCommands(other: string, spare: string): Promise<void> {
+async function sourceCommands(other: string, spare: string, logged: string, more: string): Promise<void> {
   await offsite('a', 'source import', 'web1', '--disk', `vda=${other}`);
   const imported = (await offsite('a', 'source import', 'spare', '--disk', `vda=${spare}`)) as {
     snapshot: string;
   };
+  const log = join(folder, 'vda.log');
+  await writeFile(log, logOf([write(0, 1), mark('before update')]));
+  await offsite('a', 'source import', 'logged', '--disk', `vda=${logged}`, '--disk', `vdb=${more}`);
+  await offsite('a', 'source import-log', 'logged', '--disk', `vda=${log}`);
   await offsite('a', 'source list');
   await offsite('a', 'source space');
   await offsite('a', 'source locks');

@@ -14,6 +14,7 @@ const CDP = { comesWith: 'continuous data protection' } as const;
 const RESTORE = { coveredBy: 'test/integration/replica/cdp-restore.test.ts' } as const;
 const RETENTION = { coveredBy: 'test/integration/replica/cdp-retention.test.ts' } as const;
 const ADOPTION = { coveredBy: 'test/unit/images/journal-sink.test.ts' } as const;
+const LOG_IMPORT = { coveredBy: 'test/integration/cdp/import-log.test.ts' } as const;
 const START = ['start'] as const;
 const FULL = ['full'] as const;
 const COMPARE = ['compare'] as const;
@@ -145,6 +146,11 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'transfer.send.keepAlive': LIFE,
 
   'source.commit.registerEpoch': CDP,
+  'source.commit.registerEndedEpoch': LOG_IMPORT,
+  'source.import.mkdir': LOG_IMPORT,
+  'source.import.removeFailed': LOG_IMPORT,
+  'source.import.removeLeft': LOG_IMPORT,
+  'source.import.syncDirectory': LOG_IMPORT,
   'source.commit.noteCheckpoint': CDP,
   'source.commit.endEpoch': CDP,
   'source.commit.registerHostSnapshot': COMMANDS,
