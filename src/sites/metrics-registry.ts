@@ -8,10 +8,11 @@ import type {
   SnapshotReading,
 } from '../catalog/metrics-readings.ts';
 import type { TaskOutcome } from '../contract/schedule.ts';
+import { type ReceiverFindings, receiverMetrics } from './metrics-receiver.ts';
 import { type SpaceFindings, spaceMetrics } from './metrics-space.ts';
 
 /** What a scrape finds. A null part belongs to another role, or could not be read. */
-export interface ScrapeFindings extends SpaceFindings {
+export interface ScrapeFindings extends SpaceFindings, ReceiverFindings {
   readonly nowMs: number;
   readonly catalogUp: boolean;
   readonly temporalUp: boolean;
@@ -61,6 +62,7 @@ export function createMetricsRegistry(): MetricsRegistry {
   const fillSchedules = scheduleMetrics(gauge, counter);
   const fillSource = sourceMetrics(gauge);
   const fillSpace = spaceMetrics(gauge);
+  const fillReceiver = receiverMetrics(gauge, counter);
   const snapshots = gauge(
     'host_snapshots',
     'Complete host snapshots in this catalog: registered ones, and published recovery points.',
@@ -115,6 +117,7 @@ export function createMetricsRegistry(): MetricsRegistry {
       fillSchedules(findings, tasks, received);
       fillSource(findings);
       fillSpace(findings);
+      fillReceiver(findings);
       snapshots.reset();
       for (const { host, snapshots: count } of findings.snapshots ?? []) snapshots.set({ host }, count);
       damage.reset();

@@ -5,6 +5,7 @@ import { parseEndpoint } from '../config/endpoint.ts';
 import type { SiteConfig } from '../config/site-config.ts';
 import type { TaskSummary } from '../contract/schedule.ts';
 import type { JournalSink, LayerSink, SessionDirectory } from '../transfer/ports.ts';
+import type { ReceiverCounts } from '../transfer/receiver.ts';
 import type { AttemptListener } from './activity-observer.ts';
 import { createMetricsRegistry, type MetricsRegistry } from './metrics-registry.ts';
 import { startMetricsServer } from './metrics-server.ts';
@@ -22,6 +23,7 @@ export interface WorkerMetrics {
   watchSenders(count: () => number): void;
   watchSourceSpace(folders: () => readonly FolderSpace[]): void;
   watchReplicaSpace(read: () => Promise<ReplicaSpaceReading>): void;
+  watchReceiver(count: () => ReceiverCounts): void;
   /** @param ask rejects when Temporal does not answer; until it is given Temporal counts as down */
   watchTemporal(ask: () => Promise<unknown>): void;
   close(): Promise<void>;
@@ -44,6 +46,7 @@ export const NO_METRICS: WorkerMetrics = {
   watchSenders: () => {},
   watchSourceSpace: () => {},
   watchReplicaSpace: () => {},
+  watchReceiver: () => {},
   watchTemporal: () => {},
   close: async () => {},
 };
@@ -56,6 +59,7 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
   const readings = createMetricsReadings(db);
   const registry = createMetricsRegistry();
   let countSenders = () => 0;
+  let countConnections: () => ReceiverCounts | null = () => null;
   let folders: () => readonly FolderSpace[] = () => [];
   let replicaSpace: () => Promise<ReplicaSpaceReading | null> = async () => null;
   let askTemporal: () => Promise<unknown> = () => Promise.reject(new Error('not connected yet'));
@@ -94,6 +98,7 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
         runningSenders: countSenders(),
         folders: folders(),
         replicaSpace: space,
+        receiver: countConnections(),
       });
       return `${ours}${ofSdk}`;
     },
@@ -121,6 +126,9 @@ export async function startMetrics(config: SiteConfig): Promise<WorkerMetrics> {
     },
     watchReplicaSpace(read) {
       replicaSpace = read;
+    },
+    watchReceiver(count) {
+      countConnections = count;
     },
     watchTemporal(ask) {
       askTemporal = ask;

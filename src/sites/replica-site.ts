@@ -81,6 +81,7 @@ export async function createReplicaSite(parts: {
       ? new PortTakenError(config.replica.listen, error)
       : error;
   });
+  metrics.watchReceiver(() => receiver.counts());
   const sweeper = startReplicaSweeper({ catalog, node, replicaRoot, log, nowMs: () => Date.now() });
   const scrub = startPeriodicScrub({ catalog, root, node, replicaRoot, config: config.replica.scrub, log });
   const retention = startJournalRetention({

@@ -37,6 +37,7 @@ export function createSessionDirectory(parts: {
 }): SessionDirectory {
   const { catalog, replicaRoot, space, ground, seedRoots = [], nowMs } = parts;
   const find = (diskTaskUuid: string) => catalog.findSession(diskTaskUuid);
+  const sent = createSentCounts();
   const journalSinks = createJournalSinks({ journals: catalog, find, ground, nowMs });
 
   /** The next plan begins another file; this one goes now, or with its schedule should we not get to it. */
@@ -69,6 +70,7 @@ export function createSessionDirectory(parts: {
       async write(bytes, position) {
         await lease.renew();
         await partial.write(bytes, position);
+        sent.add(session.diskTaskUuid, bytes.length);
       },
       async flush() {
         await lease.renew();
@@ -123,8 +125,28 @@ export function createSessionDirectory(parts: {
 
     noteSourceClock: ({ diskTaskUuid }, sentAtMs) => catalog.noteSourceClock({ diskTaskUuid, sentAtMs }),
 
-    markReceived: ({ diskTaskUuid, epoch }, received) =>
-      catalog.markReceived({ diskTaskUuid, epoch, ...received }),
+    async markReceived({ diskTaskUuid, epoch }, received) {
+      const sentBytes = Math.min(sent.of(diskTaskUuid), received.totalBytes);
+      await catalog.markReceived({ diskTaskUuid, epoch, ...received, sentBytes });
+      sent.forget(diskTaskUuid);
+    },
+  };
+}
+
+/** Disk tasks whose bytes are counted at one time; the oldest is forgotten first. */
+const MOST_COUNTED = 10_000;
+
+/** What came for each disk task since this process began: less than the whole where an earlier one had sent a part. */
+function createSentCounts() {
+  const counts = new Map<string, number>();
+  return {
+    add(diskTaskUuid: string, sizeBytes: number): void {
+      counts.set(diskTaskUuid, (counts.get(diskTaskUuid) ?? 0) + sizeBytes);
+      const [oldest] = counts.keys();
+      if (counts.size > MOST_COUNTED && oldest !== undefined) counts.delete(oldest);
+    },
+    of: (diskTaskUuid: string): number => counts.get(diskTaskUuid) ?? 0,
+    forget: (diskTaskUuid: string): void => void counts.delete(diskTaskUuid),
   };
 }
 

@@ -4,7 +4,7 @@ import type { TaskJson } from '../schedule-json.ts';
 import { shareOf } from './bar.ts';
 import type { ChangedLines } from './changed-lines.ts';
 import { printable } from './table.ts';
-import { emptyNote } from './task-bars.ts';
+import { doneBytes, emptyNote } from './task-bars.ts';
 
 /** A line each ten per cent: a log of a long transfer stays short. */
 const LINES_PER_DISK = 10;
@@ -13,9 +13,10 @@ const LINES_PER_DISK = 10;
 export function tellDisks(lines: ChangedLines, task: TaskJson | null): void {
   if (task === null) return;
   for (const progress of task.disks) {
-    const { disk, method, bytesSent, bytesTotal } = progress;
+    const { disk, method, bytesTotal } = progress;
+    const bytesSent = doneBytes(task, progress);
     const note = progress.note ?? emptyNote(task, progress);
-    const share = shareOf(progress);
+    const share = shareOf({ bytesSent, bytesTotal });
     if (share === null && note === null) continue;
     const said =
       share === null

@@ -14,6 +14,7 @@ export class TaskBars {
     this.#taskUuid = task.taskUuid;
     const disks = task.disks.map(disk => ({
       ...disk,
+      bytesSent: doneBytes(task, disk),
       note: disk.note ?? emptyNote(task, disk),
       bytesPerSecond: task.outcome === null ? this.#meterOf(disk.disk).add(nowMs, disk.bytesSent) : null,
     }));
@@ -26,6 +27,10 @@ export class TaskBars {
     return meter;
   }
 }
+
+/** What is at B: of a task that published all of it, also where an earlier one had sent a part. */
+export const doneBytes = (task: TaskJson, { bytesSent, bytesTotal }: DiskJson): number =>
+  task.outcome === 'published' ? bytesTotal : bytesSent;
 
 /** What stands in the place of bytes where there are none: a task that was cut short does not know them. */
 export function emptyNote(task: TaskJson, { bytesTotal }: DiskJson): string | null {

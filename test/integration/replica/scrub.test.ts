@@ -1,7 +1,10 @@
 import { chmod, mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { createMetricsReadings } from '../../../src/catalog/metrics-readings.ts';
 import { createReplicaInventory } from '../../../src/catalog/replica-inventory.ts';
+import { startPeriodicScrub } from '../../../src/sites/periodic-scrub.ts';
 import { createReplicaRoot } from '../../../src/sites/replica-root.ts';
 import { scrubReplicas } from '../../../src/sites/replica-scrub.ts';
 import { useTestDatabase } from '../../support/database.ts';
@@ -171,4 +174,69 @@ it('stops at once when it is told to, and leaves a layer alone that is removed w
         .then(() => undefined),
   });
   expect(gone.damaged).toEqual([]);
+});
+
+/** Scrubs that begin one after the other, and what they said. */
+function periodic(config: { every: string; rate?: string }) {
+  const said: { event?: string; path?: string }[] = [];
+  const note = (fields: object): void => void said.push(fields);
+  const scrubs = startPeriodicScrub({
+    catalog: bench.catalog,
+    root: createReplicaRoot({ catalog: bench.catalog, node: NODE, directory: directory() }),
+    ...{ node: NODE, replicaRoot: directory(), config, everyMs: 20 },
+    log: { debug: note, info: note, warn: note, error: note },
+  });
+  const heard = async (event: string): Promise<void> => {
+    while (!said.some(line => line.event === event)) await sleep(5);
+  };
+  return { ...scrubs, said, heard };
+}
+
+const damagedFiles = async () =>
+  (await createMetricsReadings(database().db).damage()).filter(({ host }) => host === bench.spec.host);
+
+it('by itself finds what is due and damaged, says so, also as a metric, and leaves what is not due', async () => {
+  await createReplicaRoot({ catalog: bench.catalog, node: NODE, directory: directory() }).assertThere();
+  expect(await damagedFiles()).toEqual([
+    { host: bench.spec.host, kind: 'content', files: 0 },
+    { host: bench.spec.host, kind: 'doubt', files: 0 },
+  ]);
+  const [base = ''] = paths;
+  await rot(base, 1_000_000);
+  const hourly = periodic({ every: '1h', rate: '1GiB/s' });
+  await hourly.heard('scrubbed');
+  expect(hourly.said).toContainEqual({ event: 'replica-damaged', path: base });
+  expect(await damagedFiles()).toContainEqual({ host: bench.spec.host, kind: 'content', files: 1 });
+  // All were verified just now: later looks find nothing that is due.
+  await sleep(100);
+  await hourly.close();
+  expect(hourly.said.filter(({ event }) => event === 'scrubbed')).toHaveLength(1);
+
+  // Once it is due again it is read again.
+  await database()
+    .db('snapshot_storages')
+    .whereNotNull('verified_at')
+    .update({ verified_at: new Date(0) });
+  const again = periodic({ every: '1h' });
+  await again.heard('scrubbed');
+  await again.close();
+});
+
+it('by itself goes on after a failure, and ends at once with its worker', async () => {
+  await createReplicaRoot({ catalog: bench.catalog, node: NODE, directory: directory() }).assertThere();
+  await rename(directory(), `${directory()}.away`);
+  const patient = periodic({ every: '1h' });
+  await patient.heard('scrub-failed');
+  await rename(`${directory()}.away`, directory());
+  await patient.heard('scrubbed');
+  await patient.close();
+
+  await database()
+    .db('snapshot_storages')
+    .whereNotNull('verified_at')
+    .update({ verified_at: new Date(0) });
+  const slow = periodic({ every: '1h', rate: '1B/s' });
+  await sleep(50);
+  await slow.close();
+  expect(slow.said).toEqual([]);
 });

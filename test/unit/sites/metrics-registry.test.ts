@@ -39,6 +39,26 @@ describe('the metrics of a worker', () => {
     );
   });
 
+  it('tell of the data port where there is one, and of damaged files as often as they are read', async () => {
+    const registry = createMetricsRegistry();
+    expect(lines(await registry.render(NOTHING), 'offsite_receiver_')).toEqual([]);
+    const receiver = { admitted: 2, pending: 1, displaced: 5, throttled: 7 };
+    const damage = [{ host: 'web1', kind: 'content' as const, files: 3 }];
+    for (let scrape = 0; scrape < 2; scrape += 1) {
+      const text = await registry.render({ ...NOTHING, receiver, damage });
+      expect(lines(text, 'offsite_receiver_')).toEqual([
+        'offsite_receiver_connections{state="admitted"} 2',
+        'offsite_receiver_connections{state="pending"} 1',
+        'offsite_receiver_turned_away_total{reason="displaced"} 5',
+        'offsite_receiver_turned_away_total{reason="throttled"} 7',
+      ]);
+      expect(lines(text, 'offsite_replica_files_damaged{')).toEqual([
+        'offsite_replica_files_damaged{host="web1",kind="content"} 3',
+      ]);
+    }
+    expect(lines(await registry.render(NOTHING), 'offsite_replica_files_damaged{')).toEqual([]);
+  });
+
   it('bound the codes that a peer can make up', async () => {
     const registry = createMetricsRegistry();
     for (let index = 0; index < 200; index += 1) {
