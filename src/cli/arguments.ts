@@ -74,6 +74,22 @@ export function diskArgument(text: string, earlier: readonly DiskPath[] = []): r
   return [...earlier, { disk, path: resolve(path) }];
 }
 
+/** Collects `--disk vda=NODE`; a disk may be named once only. */
+export function deviceArgument(
+  text: string,
+  earlier: readonly { readonly disk: string; readonly name: string }[] = [],
+): readonly { readonly disk: string; readonly name: string }[] {
+  const at = text.indexOf('=');
+  const disk = at < 0 ? text : text.slice(0, at);
+  const name = at < 0 ? text : text.slice(at + 1);
+  if (!IDENT.test(disk)) throw new InvalidArgumentError(`The disk's name is '${disk}'. ${IDENT_RULE}`);
+  if (name === '') throw new InvalidArgumentError(`There is no device after '${disk}='.`);
+  if (earlier.some(other => other.disk === disk)) {
+    throw new InvalidArgumentError(`Disk '${disk}' is named twice.`);
+  }
+  return [...earlier, { disk, name }];
+}
+
 /** Collects folders, absolute. */
 export const folderArgument = (text: string, earlier: readonly string[] = []): readonly string[] => [
   ...earlier,

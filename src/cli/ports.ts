@@ -448,6 +448,30 @@ export interface SetupReport {
   close(): Promise<void>;
 }
 
+/** What a recorder is asked to record. */
+export interface RecordRequest {
+  readonly host: string;
+  readonly qmpSocketPath: string;
+  readonly agentSocketPath: string | null;
+  /** A disk of the machine by the name of its device or node; empty for all that can be recorded. */
+  readonly disks: readonly { readonly disk: string; readonly name: string }[];
+}
+
+/** What happens to a recorder. */
+export type RecorderEvent =
+  | { readonly event: 'recording'; readonly epoch: string; readonly disks: readonly string[] }
+  | { readonly event: 'ended'; readonly epoch: string; readonly reason: string }
+  | { readonly event: 'waiting'; readonly reason: string; readonly retryInMs: number };
+
+/** A named checkpoint that was set. */
+export interface SetMarker {
+  readonly host: string;
+  readonly name: string;
+  readonly epoch: string;
+  readonly sequence: number;
+  readonly at: string;
+}
+
 /** The exports of `src/sites/cli-services.ts`. */
 export interface SiteServices {
   openSourceInventory(config: SiteConfig): Promise<SourceInventory>;
@@ -462,4 +486,12 @@ export interface SiteServices {
    */
   runWorker(config: SiteConfig, signal: AbortSignal): Promise<RunningWorker>;
   setup(config: SiteConfig): Promise<SetupReport>;
+  /** Records until `signal` is aborted. @throws when the disks could not be taken over at first */
+  recordHost(
+    config: SiteConfig,
+    request: RecordRequest,
+    options: { readonly signal: AbortSignal; readonly onEvent: (event: RecorderEvent) => void },
+  ): Promise<void>;
+  /** Through the host's recorder. @throws when none runs */
+  markHost(config: SiteConfig, request: { readonly host: string; readonly name: string }): Promise<SetMarker>;
 }

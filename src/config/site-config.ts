@@ -73,8 +73,18 @@ export const siteConfigSchema = z.strictObject({
     .strictObject({
       imageRoots: z.array(filePath).min(1, 'must name at least one folder'),
       replicaSites: z.array(replicaSiteSchema),
-      /** Where the journals of continuous data protection are written; `dataDir/journals` by default. */
-      journals: z.strictObject({ directory: filePath.optional() }).optional(),
+      /** What `offsite source record` writes. */
+      journals: z
+        .strictObject({
+          /** Absent: `journals` in dataDir. */
+          directory: filePath.optional(),
+          /** A new epoch begins after so long, and after so many bytes; 24h and 64GiB by default. */
+          rollOverAfter: readable(text => parseDuration(text)).optional(),
+          rollOverAt: size.optional(),
+          /** The files of a journal have this size, from 2MiB to 1GiB; 64MiB by default. */
+          segmentSize: size.optional(),
+        })
+        .optional(),
       /** Says when an image folder's file system has less free than this, as a size or a share of it. */
       guard: z
         .strictObject({

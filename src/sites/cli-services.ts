@@ -3,6 +3,8 @@ import type { SiteConfig } from '../config/site-config.ts';
 import { OffsiteError } from '../domain/errors.ts';
 import { startWorkerProcess, type WorkerProcess } from './worker-process.ts';
 
+export { recordHost } from './recorder.ts';
+export { markHost } from './recorder-control.ts';
 export { openReplicaFileService } from './replica-file-service.ts';
 export { openReplicaInventory } from './replica-inventory.ts';
 export { openReplicaSeeds } from './replica-seeds.ts';

@@ -10,15 +10,19 @@ interface DiskPath {
   readonly path: string;
 }
 
-/** Opens the whole chain as hostile input: what cannot be sent is refused here and not at the first run. */
+/**
+ * Opens the whole chain as hostile input: what cannot be sent is refused here and not at the first run.
+ * @param options.mayBeInUse for layers that QEMU has open, of which it is known otherwise whether it writes to them
+ */
 export async function inspectDisk(
   { disk, path }: DiskPath,
   node: string,
   imageRoots: readonly string[],
+  { mayBeInUse = false }: { readonly mayBeInUse?: boolean } = {},
 ): Promise<{ disk: RegisterDisk; warnings: readonly string[] }> {
   const chain = await openChain(path, { imageRoots });
   try {
-    for (const layer of chain.layers) await assertNotInUse(layer);
+    if (!mayBeInUse) for (const layer of chain.layers) await assertNotInUse(layer);
     const proofs = await proofsOf(chain);
     const [top, ...beneath] = chain.layers.map(({ realPath, identity }, index) => {
       const proof = proofs[index];

@@ -50,6 +50,12 @@ export class JsonSocket {
     effectSync('qmp.send', () => this.#socket.write(`${JSON.stringify(object)}\n`));
   }
 
+  /** All in one write: who reads gets all of them, even if this process dies right after. */
+  sendAll(objects: readonly JsonObject[]): void {
+    const lines = objects.map(object => `${JSON.stringify(object)}\n`).join('');
+    effectSync('qmp.sendAll', () => this.#socket.write(lines));
+  }
+
   /** Ends the connection; `onClose` follows. */
   destroy(): void {
     this.#socket.destroy();

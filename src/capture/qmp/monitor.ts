@@ -13,6 +13,11 @@ export interface MonitorEvent {
   readonly data: JsonObject;
 }
 
+export interface MonitorCommand {
+  readonly command: string;
+  readonly args?: JsonObject;
+}
+
 interface Pending {
   readonly command: string;
   readonly resolve: (result: unknown) => void;
@@ -75,16 +80,27 @@ export class QmpMonitor {
    */
   execute(command: string, args?: JsonObject, timeoutMs = COMMAND_MS): Promise<unknown> {
     if (this.#isClosed) return Promise.reject(new MonitorClosedError(this.socketPath, command));
-    this.#count += 1;
-    const id = `offsite-${this.#count}`;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new MonitorSilentError(this.socketPath, command, timeoutMs));
-      }, timeoutMs);
-      this.#pending.set(id, { command, resolve, reject, timer });
-      this.#socket?.send({ execute: command, ...(args === undefined ? {} : { arguments: args }), id });
-    });
+    const { sent, answer } = this.#expect(args === undefined ? { command } : { command, args }, timeoutMs);
+    this.#socket?.send(sent);
+    return answer;
+  }
+
+  /**
+   * Sends commands in one write. QEMU carries out all of them, one after the other, also when one fails, and also when
+   * this process dies right after: docs/decisions/0049.
+   * @returns an outcome for each, in their order
+   */
+  executeAll(
+    commands: readonly MonitorCommand[],
+    timeoutMs = COMMAND_MS,
+  ): Promise<PromiseSettledResult<unknown>[]> {
+    if (this.#isClosed) {
+      const refused = commands.map(({ command }) => new MonitorClosedError(this.socketPath, command));
+      return Promise.allSettled(refused.map(error => Promise.reject(error)));
+    }
+    const expected = commands.map(command => this.#expect(command, timeoutMs));
+    this.#socket?.sendAll(expected.map(({ sent }) => sent));
+    return Promise.allSettled(expected.map(({ answer }) => answer));
   }
 
   /** @returns how to listen no longer */
@@ -96,6 +112,22 @@ export class QmpMonitor {
   /** What is not answered yet fails with {@link MonitorClosedError}. */
   close(): void {
     this.#socket?.destroy();
+  }
+
+  #expect(
+    { command, args }: MonitorCommand,
+    timeoutMs: number,
+  ): { sent: JsonObject; answer: Promise<unknown> } {
+    this.#count += 1;
+    const id = `offsite-${this.#count}`;
+    const answer = new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        reject(new MonitorSilentError(this.socketPath, command, timeoutMs));
+      }, timeoutMs);
+      this.#pending.set(id, { command, resolve, reject, timer });
+    });
+    return { sent: { execute: command, ...(args === undefined ? {} : { arguments: args }), id }, answer };
   }
 
   #take(object: JsonObject): void {

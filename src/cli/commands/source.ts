@@ -8,6 +8,7 @@ import { renderTable } from '../render/table.ts';
 import { addSourceImportLog } from './source-import-log.ts';
 import { withInventory } from './source-inventory.ts';
 import { addPinCommands } from './source-pins.ts';
+import { addRecorderCommands } from './source-recorder.ts';
 import { addSourceSpaceCommand } from './source-space.ts';
 
 /** `offsite source …`: what a site has to give. */
@@ -133,6 +134,7 @@ Example:
       );
     });
 
+  addRecorderCommands(source, io);
   addPinCommands(source, io);
 }
 

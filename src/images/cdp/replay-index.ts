@@ -86,6 +86,15 @@ export class ReplayIndex {
     }
   }
 
+  /** What a block reads as. */
+  sourceOf(block: number): 'base' | 'zeros' | PayloadPlace | OverlaidBlock {
+    const reference = this.#at(block);
+    if (reference === HOLE) return 'base';
+    if (reference === ZERO) return 'zeros';
+    const overlaid = reference === PATCHED ? this.#overlaid.get(block) : undefined;
+    return overlaid ?? reference;
+  }
+
   #putWhole(block: number, reference: number): void {
     if (this.#at(block) === PATCHED) this.#overlaid.delete(block);
     this.#set(block, reference);

@@ -1,27 +1,14 @@
 /** The state of a disk at one point of its CDP journal, as a thin qcow2 overlay over the journal's base. */
-import type { FileHandle } from 'node:fs/promises';
 import type { ExtentMap } from '../../domain/extent-map.ts';
 import { writeImageInAnyOrder } from '../overlay.ts';
 import type { BackingFile } from '../qcow2/layout.ts';
-import { openOrNull, readFully } from '../replica/durable-files.ts';
 import { JournalInvalidError } from './errors.ts';
 import { JournalReader } from './journal-reader.ts';
 import type { OverlaidBlock } from './overlaid-block.ts';
+import { composed, PayloadReader, type ReadBase } from './payload-reader.ts';
 import { type JournalRecord, RECORD_HEADER_BYTES } from './record.ts';
-import {
-  hostOffsetOf,
-  type PayloadPlace,
-  placeOf,
-  REPLAY_BLOCK_BYTES,
-  ReplayIndex,
-  segmentOf,
-} from './replay-index.ts';
+import { type PayloadPlace, placeOf, REPLAY_BLOCK_BYTES, ReplayIndex } from './replay-index.ts';
 import { segmentPath } from './segment.ts';
-
-const WINDOW_BYTES = 4 * 1024 * 1024;
-
-/** Reads `target.length` bytes of the base image at a guest offset. */
-export type ReadBase = (target: Buffer, offset: number) => Promise<void>;
 
 export interface Replay {
   readonly index: ReplayIndex;
@@ -54,7 +41,7 @@ export async function readReplay(
           const { sequence, timeUs, payload } = record;
           checkpoint = { sequence, timeUs, marker: payload.toString('utf8') };
           if (sequence === untilSequence) return { index, checkpoint };
-        } else apply(index, record, directory);
+        } else applyRecord(index, record, directory);
       }
     }
   } finally {
@@ -62,7 +49,8 @@ export async function readReplay(
   }
 }
 
-function apply(index: ReplayIndex, record: JournalRecord, directory: string): void {
+/** Puts a write, zero or discard into the index. @throws {JournalInvalidError} for one beyond the disk */
+export function applyRecord(index: ReplayIndex, record: JournalRecord, directory: string): void {
   const { type, offset, length, segment, hostOffset } = record;
   if (type !== 'end' && offset + length > index.virtualSizeBytes) {
     const path = segmentPath(directory, segment);
@@ -149,64 +137,3 @@ function planOf(index: ReplayIndex): Plan {
 /** The disk's last block may be short. */
 const lengthOf = ({ virtualSizeBytes }: ExtentMap, block: number): number =>
   Math.min(REPLAY_BLOCK_BYTES, virtualSizeBytes - block * REPLAY_BLOCK_BYTES);
-
-async function composed(
-  { beneath, pieces }: OverlaidBlock,
-  block: number,
-  length: number,
-  reader: PayloadReader,
-  readBase: ReadBase,
-): Promise<Buffer> {
-  const bytes = Buffer.alloc(length);
-  if (beneath === 'base') await readBase(bytes, block * REPLAY_BLOCK_BYTES);
-  else if (beneath !== 'zeros') (await reader.read(beneath, length)).copy(bytes);
-  for (const { start, end, place } of pieces) {
-    if (place === null) bytes.fill(0, start, end);
-    else (await reader.read(place, end - start)).copy(bytes, start);
-  }
-  return bytes;
-}
-
-/** Reads payloads through a window, so that neighbours cost one read. */
-class PayloadReader {
-  readonly #directory: string;
-  readonly #window = Buffer.allocUnsafe(WINDOW_BYTES);
-  #file: FileHandle | null = null;
-  #segment = -1;
-  #start = 0;
-  #end = 0;
-
-  constructor(directory: string) {
-    this.#directory = directory;
-  }
-
-  /** Valid until the next call. @throws {JournalInvalidError} when the segment ends before */
-  async read(place: PayloadPlace, length: number): Promise<Buffer> {
-    const segment = segmentOf(place);
-    const hostOffset = hostOffsetOf(place);
-    if (segment !== this.#segment || hostOffset < this.#start || hostOffset + length > this.#end) {
-      await this.#fill(segment, hostOffset);
-    }
-    if (hostOffset + length > this.#end) {
-      throw new JournalInvalidError(segmentPath(this.#directory, segment), 'the segment became shorter');
-    }
-    return this.#window.subarray(hostOffset - this.#start, hostOffset - this.#start + length);
-  }
-
-  async close(): Promise<void> {
-    await this.#file?.close();
-    this.#file = null;
-  }
-
-  async #fill(segment: number, hostOffset: number): Promise<void> {
-    if (segment !== this.#segment || this.#file === null) {
-      await this.close();
-      const path = segmentPath(this.#directory, segment);
-      this.#file = await openOrNull(path, 'r');
-      if (this.#file === null) throw new JournalInvalidError(path, 'the segment is gone');
-      this.#segment = segment;
-    }
-    this.#start = hostOffset;
-    this.#end = hostOffset + (await readFully(this.#file, this.#window, hostOffset));
-  }
-}

@@ -2,7 +2,8 @@
 import { type ImageChain, type OpenChainOptions, openChain } from '../chain.ts';
 import { JournalDamagedError, JournalInvalidError } from './errors.ts';
 import { readHeader, segmentsOf } from './journal-reader.ts';
-import { type ReadBase, readReplay, writeReplayImage } from './replay.ts';
+import type { ReadBase } from './payload-reader.ts';
+import { readReplay, writeReplayImage } from './replay.ts';
 import type { JournalIdentity } from './segment.ts';
 
 export interface RestoreDiskInput {
