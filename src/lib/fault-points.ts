@@ -262,6 +262,7 @@ const TEMPORAL = {
   'temporal.start.release': 'what releases the locks of a deleted schedule is started',
   'temporal.signal.request': "an operator's request is sent to a schedule",
   'temporal.signal.snapshotAvailable': 'a waiting schedule is told of a snapshot',
+  'temporal.registerNamespace': 'the namespace is made anew',
   'temporal.registerSearchAttributes': 'search attributes are registered in a namespace',
   'temporal.activity':
     'an activity: before, it was taken from Temporal; after, it is done and not yet answered',

@@ -23,13 +23,25 @@ export class TemporalTlsFailedError extends OffsiteError {
   }
 }
 
-/** Temporal answers, but not to us: wrong namespace, no permission. */
+/** Temporal answers, but has no such namespace: another was meant, or its database was lost. */
+export class TemporalNamespaceMissingError extends OffsiteError {
+  constructor(address: string, namespace: string, options?: ErrorOptions) {
+    super(
+      'TemporalNamespaceMissing',
+      `Temporal at ${address} has no namespace '${namespace}'`,
+      `If temporal.namespace is right, 'offsite setup' makes it, or: temporal operator namespace create --namespace ${namespace} --retention 30d.`,
+      options,
+    );
+  }
+}
+
+/** Temporal answers, but not to us: no permission. */
 export class TemporalRefusedError extends OffsiteError {
   constructor(address: string, reason: string, options?: ErrorOptions) {
     super(
       'TemporalRefused',
       `Temporal at ${address} refuses: ${reason}`,
-      "Check temporal.namespace and the profile's credentials.",
+      "Check the profile's credentials, and that they are good for temporal.namespace.",
       options,
     );
   }

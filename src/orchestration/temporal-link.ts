@@ -2,7 +2,7 @@
 import { Client, Connection, isGrpcServiceError } from '@temporalio/client';
 import { NamespaceNotFoundError } from '@temporalio/common';
 import { OffsiteError } from '../domain/errors.ts';
-import { TemporalRefusedError, TemporalUnreachableError } from './errors.ts';
+import { TemporalNamespaceMissingError, TemporalRefusedError, TemporalUnreachableError } from './errors.ts';
 import type { TemporalTarget } from './temporal-connection.ts';
 import { tlsFault } from './temporal-tls.ts';
 
@@ -27,7 +27,7 @@ export interface TemporalLink {
   readonly target: TemporalTarget;
   /**
    * Runs `action` with a client; connects first when needed, and anew after a failure to connect.
-   * @throws {TemporalUnreachableError} {@link TemporalRefusedError}; everything else comes through as it is
+   * @throws {TemporalUnreachableError} {@link TemporalRefusedError} {@link TemporalNamespaceMissingError}; everything else comes through as it is
    */
   call<T>(action: (open: Open) => Promise<T>, timeoutMs?: number): Promise<T>;
   close(): Promise<void>;
@@ -84,9 +84,7 @@ async function open(target: TemporalTarget, connectTimeoutMs: number): Promise<O
 
 function translate(error: unknown, target: TemporalTarget): unknown {
   if (error instanceof NamespaceNotFoundError) {
-    return new TemporalRefusedError(target.address, `it knows no namespace '${error.namespace}'`, {
-      cause: error,
-    });
+    return new TemporalNamespaceMissingError(target.address, error.namespace, { cause: error });
   }
   const { code, details } = grpcFault(error);
   if (code === GRPC.unavailable) {

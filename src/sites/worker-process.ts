@@ -8,6 +8,7 @@ import type { SiteConfig } from '../config/site-config.ts';
 import type { OffsiteError } from '../domain/errors.ts';
 import { armFaults } from '../lib/fault-injection.ts';
 import { createLog, type Log } from '../lib/log.ts';
+import { checkNamespace } from '../orchestration/namespace.ts';
 import { ensureSearchAttributes } from '../orchestration/search-attributes.ts';
 import { type TemporalSettings, temporalTarget } from '../orchestration/temporal-connection.ts';
 import { tlsFault } from '../orchestration/temporal-tls.ts';
@@ -26,7 +27,7 @@ const TEMPORAL_ANSWER_MS = 5_000;
 /** Replicas are whole disks: a group may read them, where the operator gives them one, and nobody else. */
 const NOT_FOR_OTHERS = 0o027;
 /** Faults that the operator must mend; a server that is away comes back by itself. */
-const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed']);
+const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed', 'TemporalNamespaceMissing']);
 /** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
 const MAX_CACHED_WORKFLOWS = 500;
 
@@ -103,6 +104,7 @@ async function open(
     }
   });
   opened.push(() => connection.close());
+  await patiently('Temporal', log, signal, () => checkNamespace(config.temporal));
   metrics.watchTemporal(() =>
     connection.withDeadline(Date.now() + TEMPORAL_ANSWER_MS, () =>
       connection.workflowService.getSystemInfo({}),

@@ -18,7 +18,9 @@ import { openPartial } from '../../src/images/replica/partial.ts';
 import { writeRootMarker } from '../../src/images/replica/root-marker.ts';
 import { openIncrement, sealStandAlone } from '../../src/images/replica/stand-alone.ts';
 import { toHex } from '../../src/lib/digest.ts';
+import { checkNamespace, ensureNamespace } from '../../src/orchestration/namespace.ts';
 import { createScheduleStarter, startPurge } from '../../src/orchestration/schedule-start.ts';
+import { ensureSearchAttributes } from '../../src/orchestration/search-attributes.ts';
 import { removeLeftFiles, sweepReplicas } from '../../src/sites/replica-sweeper.ts';
 import { FINGERPRINT } from '../integration/catalog/fixtures.ts';
 import {
@@ -307,6 +309,15 @@ describe('replicas', () => {
     const last = await interrupted('replica.commit.endLostTask', () => rows.endLostTask(lost));
     expect(last?.summary).toMatchObject({ taskUuid, reason: 'its workflow was lost' });
   });
+
+  it('a namespace that is gone is made once, and can be used then', async () => {
+    const settings = { address: inject('temporalAddress'), namespace: `lost-${randomUUID().slice(0, 8)}` };
+    await expect(checkNamespace(settings)).rejects.toMatchObject({ code: 'TemporalNamespaceMissing' });
+    await interrupted('temporal.registerNamespace', () => ensureNamespace(settings));
+    expect(await ensureNamespace(settings)).toEqual({ namespace: settings.namespace, result: 'present' });
+    await checkNamespace(settings);
+    expect(await ensureSearchAttributes(settings)).toBe('made');
+  }, 120_000);
 
   it('what a deleted schedule left at its source is released by one workflow, and noted once', async () => {
     const { uuid } = bench.spec;

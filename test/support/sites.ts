@@ -72,7 +72,7 @@ export interface Sites {
 export interface SitesAccess {
   readonly databaseUrl: Readonly<Record<string, string>>;
   /** The configurations' `temporal` section. */
-  readonly temporal: { readonly address?: string };
+  readonly temporal: { readonly address?: string; readonly namespace?: string };
   /** Of the workers and of the command line. */
   readonly environment: Readonly<Record<string, string>>;
 }

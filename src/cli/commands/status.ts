@@ -37,12 +37,14 @@ Examples:
     });
 }
 
+const TEMPORAL_FAULTS = ['TemporalUnreachable', 'TemporalRefused', 'TemporalNamespaceMissing'];
+
 async function findOut(config: SiteConfig): Promise<SiteFindings> {
   const catalog = await orFault(['DatabaseUnreachable'], async () => {
     const { openReplicaInventory } = await loadSiteServices();
     return using(openReplicaInventory(config), inventory => inventory.listSchedules());
   });
-  const temporal = await orFault(['TemporalUnreachable', 'TemporalRefused'], () =>
+  const temporal = await orFault(TEMPORAL_FAULTS, () =>
     using(openOrchestrator(config), orchestrator => askAll(orchestrator, config.site, catalog.found ?? [])),
   );
   return {

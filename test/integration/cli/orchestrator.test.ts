@@ -231,8 +231,8 @@ describe('Temporal out of reach', () => {
   it('is told from a namespace that does not exist', async () => {
     const address = inject('temporalAddress');
     const wrong = createOrchestrator({ temporal: { address, namespace: 'no-such-namespace' } });
-    await expect(wrong.list(SITE)).rejects.toMatchObject({ code: 'TemporalRefused' });
-    await expect(wrong.status(refOf('x'))).rejects.toMatchObject({ code: 'TemporalRefused' });
+    await expect(wrong.list(SITE)).rejects.toMatchObject({ code: 'TemporalNamespaceMissing' });
+    await expect(wrong.status(refOf('x'))).rejects.toMatchObject({ code: 'TemporalNamespaceMissing' });
     await wrong.close();
   });
 });

@@ -92,6 +92,7 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'catalog.commit.migrate': START,
   'catalog.commit.registerNode': START,
   'source.lease.takeInstance': START,
+  'temporal.registerNamespace': RARE,
   'temporal.registerSearchAttributes': START,
   'replica.root.mkdir': START,
   'replica.commit.noteRoot': START,
