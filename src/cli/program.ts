@@ -11,6 +11,7 @@ import { addScheduleCommands } from './commands/schedule.ts';
 import { addSiteCommands } from './commands/site.ts';
 import { addSourceCommands } from './commands/source.ts';
 import { addStatusCommand } from './commands/status.ts';
+import { helpText } from './render/help-text.ts';
 
 /** Builds the command line. It throws CommanderError instead of ending the process. @param exit takes the exit code */
 export function buildProgram(io: CliIo, exit: (code: number) => void): Command {
@@ -22,8 +23,8 @@ export function buildProgram(io: CliIo, exit: (code: number) => void): Command {
     .configureHelp({ showGlobalOptions: true })
     .helpCommand('help [command...]', 'show how a command is used')
     .configureOutput({
-      writeOut: text => io.out(text),
-      writeErr: text => io.err(text),
+      writeOut: text => io.out(helpText(text, io.columns())),
+      writeErr: text => io.err(helpText(text, io.columns())),
       getOutHelpWidth: () => io.columns(),
       getErrHelpWidth: () => io.columns(),
       // The error itself is told by runCli, as one line.

@@ -111,6 +111,8 @@ export const siteConfigSchema = z.strictObject({
         .optional(),
       /** The same of single hosts. */
       hostQuotas: z.record(z.string().regex(IDENT, "must be a host's ident"), size).optional(),
+      /** How many workflows the worker keeps in memory; 500 by default. */
+      maxCachedWorkflows: z.int().min(1, 'must be at least 1').optional(),
       /** How long the journals of continuous data protection are kept, and how much of them; absent: for ever. */
       journals: z
         .strictObject({ keep: readable(parseDuration).optional(), size: size.optional() })

@@ -28,7 +28,7 @@ const TEMPORAL_ANSWER_MS = 5_000;
 const NOT_FOR_OTHERS = 0o027;
 /** Faults that the operator must mend; a server that is away comes back by itself. */
 const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed', 'TemporalNamespaceMissing']);
-/** Bounds the worker's memory: beyond this many idle schedules a history is replayed when one wakes. */
+/** Beyond this many schedules, tasks and disks a history is read and replayed when one wakes; see bench/schedules.ts. */
 const MAX_CACHED_WORKFLOWS = 500;
 
 export interface WorkerProcess {
@@ -111,9 +111,14 @@ async function open(
     ),
   );
   if (config.replica !== undefined) await tellSearchable(config.temporal, log);
+  const maxCachedWorkflows = config.replica?.maxCachedWorkflows ?? MAX_CACHED_WORKFLOWS;
   const workers = await Promise.all(
     mergeQueues(roles.flatMap(role => role.queues)).map(service =>
-      createWorker(service, connection, target.namespace, `${config.site}.${config.node}`, { log, metrics }),
+      createWorker(service, connection, target.namespace, `${config.site}.${config.node}`, {
+        log,
+        metrics,
+        maxCachedWorkflows,
+      }),
     ),
   );
   const finished = Promise.all(workers.map(worker => worker.run())).then(() => undefined);
@@ -161,8 +166,9 @@ function createWorker(
   connection: NativeConnection,
   namespace: string,
   identity: string,
-  { log, metrics }: { log: Log; metrics: WorkerMetrics },
+  parts: { log: Log; metrics: WorkerMetrics; maxCachedWorkflows: number },
 ): Promise<Worker> {
+  const { log, metrics, maxCachedWorkflows } = parts;
   return Worker.create({
     connection,
     namespace,
@@ -171,7 +177,7 @@ function createWorker(
     activities: service.activities,
     ...(service.workflows ? workflowSource() : {}),
     maxConcurrentActivityTaskExecutions: service.slots,
-    maxCachedWorkflows: service.workflows ? MAX_CACHED_WORKFLOWS : 0,
+    maxCachedWorkflows: service.workflows ? maxCachedWorkflows : 0,
     maxHeartbeatThrottleInterval: '1s',
     shutdownGraceTime: '5s',
     interceptors: {

@@ -12,12 +12,18 @@ const STEPS: Readonly<Record<string, string>> = {
   endTask: 'ending the task',
 };
 
+/** Where there are more, the bars or rows below tell them. */
+const DISKS_TOLD = 4;
+
 /**
  * The step at which a task stands, in words: `sending vda, vdb`.
  * @param step as the task's workflow names it
  */
 export function stepWords(step: string, disks: readonly string[]): string {
-  if (step === 'diskTasks') return disks.length === 0 ? 'sending the disks' : `sending ${disks.join(', ')}`;
+  if (step === 'diskTasks') {
+    if (disks.length === 0) return 'sending the disks';
+    return `sending ${disks.length > DISKS_TOLD ? `${disks.length} disks` : disks.join(', ')}`;
+  }
   return STEPS[step] ?? inWords(step);
 }
 
