@@ -20,12 +20,15 @@ import { createReplicaSite } from './replica-site.ts';
 import { mergeQueues, type QueueService, type Role } from './role.ts';
 import { createSourceSite } from './source-site.ts';
 import { installTemporalRuntime } from './temporal-runtime.ts';
+import { runToEnd } from './worker-run.ts';
 
 const RETRY_MS = 1_000;
 /** So long Temporal may take to answer when it is asked whether it is there. */
 const TEMPORAL_ANSWER_MS = 5_000;
 /** Replicas are whole disks: a group may read them, where the operator gives them one, and nobody else. */
 const NOT_FOR_OTHERS = 0o027;
+/** So long the error takes at most to reach the log. */
+const LAST_MOMENT_MS = 2_000;
 /** Faults that the operator must mend; a server that is away comes back by itself. */
 const TOLD_AS_THEY_ARE = new Set(['CatalogOutdated', 'TemporalTlsFailed', 'TemporalNamespaceMissing']);
 /** Beyond this many schedules, tasks and disks a history is read and replayed when one wakes; see bench/schedules.ts. */
@@ -121,12 +124,16 @@ async function open(
       }),
     ),
   );
-  const finished = Promise.all(workers.map(worker => worker.run())).then(() => undefined);
+  const finished = Promise.all(workers.map(worker => runToEnd(worker))).then(() => undefined);
   const stop = () => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };
+  let hasFailed = false;
   // One worker that fails takes the others along: the process is to be started anew as a whole.
-  finished.catch(stop);
+  finished.catch(() => {
+    hasFailed = true;
+    stop();
+  });
   log.info({ queues: workers.map(worker => worker.options.taskQueue) }, 'the worker polls');
   let closing: Promise<void> | null = null;
   return {
@@ -143,12 +150,20 @@ async function open(
         await finished.catch(() => undefined);
         for (const role of roles) await role.close();
         await metrics.close();
-        await connection.close();
+        await connection
+          .close()
+          .catch(error => log.warn({ error: error.message }, 'the connection to Temporal does not close'));
         await db.destroy();
+        if (hasFailed) endInAMoment();
       })();
       return closing;
     },
   };
+}
+
+/** What a worker that failed leaves open would keep the process: nothing that is left is ours. */
+function endInAMoment(): void {
+  setTimeout(() => process.exit(process.exitCode || 1), LAST_MOMENT_MS).unref();
 }
 
 /** Best effort: whoever may, registers them by `offsite setup`. */
