@@ -107,7 +107,7 @@ test('a running schedule leads to its task, that to its disks, and those tell th
     ),
   ).toEqual(all);
   expect(await ids(`OffsiteSchedule = 'web1' AND OffsiteState = 'running'`)).toEqual([schedule]);
-}, 120_000);
+}, 300_000);
 
 test('one that tries again says why, at the step that does', async () => {
   const task = `task/${cockpit.retrying.taskUuid}`;
@@ -122,7 +122,7 @@ test('one that tries again says why, at the step that does', async () => {
     applicationFailureInfo: { type: 'HostNotAllowed', nonRetryable: false },
   });
   expect((await cockpit.sites.cli('b', 'status')).exitCode).toBe(1);
-}, 60_000);
+}, 300_000);
 
 test('a paused one says how it goes on, and since when it is behind', async () => {
   const told = await details('schedule/b/db1');
@@ -142,4 +142,4 @@ test('a paused one says how it goes on, and since when it is behind', async () =
       found => found.length > 0,
     ),
   ).toEqual(['schedule/b/db1']);
-}, 60_000);
+}, 300_000);

@@ -81,7 +81,7 @@ test('a locked snapshot is not forgotten: the refusal names who holds it', async
     expect(stderr).toContain(`is locked by ${locks[0]?.lockType}`);
   }
   expect(await sites.json('a', 'source', 'list', 'web1')).toHaveLength(2);
-}, 60_000);
+}, 300_000);
 
 test('the same import again changes nothing', async () => {
   const before = await sites.json('a', 'source', 'list');
@@ -95,7 +95,7 @@ test('the same import again changes nothing', async () => {
   );
   expect(again).toMatchObject({ snapshot: snapshots[1], created: false });
   expect(await sites.json('a', 'source', 'list')).toEqual(before);
-}, 60_000);
+}, 300_000);
 
 test('a schedule that exists is created again only with equal settings', async () => {
   const again = ['schedule', 'create', 'nightly', '--source', 'a', '--host', 'web1', '--every'];
@@ -103,7 +103,7 @@ test('a schedule that exists is created again only with equal settings', async (
   const { exitCode, stderr } = await sites.cli('b', ...again, '2h');
   expect(exitCode).toBe(1);
   expect(stderr.trimEnd().split('\n')).toHaveLength(1);
-}, 60_000);
+}, 300_000);
 
 interface Recovered {
   readonly disks: readonly { disk: string; path: string; backing: string | null }[];

@@ -131,7 +131,7 @@ test('a stranger at the data port is refused and logged, and nothing is written'
   await untilLogged(from, { event: 'refused', code: 'ReopenNeeded' });
 
   expect(await filesUnder(sites.replicaRoot)).toEqual(filesBefore);
-}, 60_000);
+}, 300_000);
 
 test('the right fingerprint lets the run that was held back complete', async () => {
   await sites.allow({ fingerprints: [WRONG_FINGERPRINT, fingerprint] });

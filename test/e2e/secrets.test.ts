@@ -173,7 +173,7 @@ test('no secret is in the arguments of a process, in a log, or in what Temporal 
     places.filter(([, content]) => content.includes(text)).map(([place]) => `${name} is in ${place}`),
   );
   expect(found).toEqual([]);
-}, 120_000);
+}, 300_000);
 
 test('keys, configuration and replicas are not for others', () => {
   const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
