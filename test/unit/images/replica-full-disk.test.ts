@@ -9,6 +9,7 @@ import { openPartial } from '../../../src/images/replica/partial.ts';
 import { sealPartial } from '../../../src/images/replica/seal.ts';
 import { openIncrement, sealStandAlone } from '../../../src/images/replica/stand-alone.ts';
 import { toHex } from '../../../src/lib/digest.ts';
+import { type FaultPoint, setFaultInjector } from '../../../src/lib/fault-points.ts';
 import { qemuCheck, withTempDir } from '../../support/qemu.ts';
 import { filesOf, mapOf, nameOf, randomBytes, readerOf, sealLayer } from './replica-fixtures.ts';
 
@@ -126,3 +127,60 @@ it('leaves nothing behind when a full copy finds no room on its way', async () =
     expect(await readdir(dir)).toEqual(['ballast']);
   });
 });
+
+/** Points at which a name, and not a byte, finds no room: a folder's next block, or its place in the journal. */
+const NAMES = [
+  'replica.partial.create',
+  'replica.partial.syncDirectory',
+  'replica.digests.syncDirectory',
+  'replica.seal.syncNames',
+  'replica.seal.rename',
+  'replica.seal.syncDirectory',
+  'replica.seal.unlinkSidecars',
+  'replica.seal.syncUnlinked',
+] as const satisfies readonly FaultPoint[];
+
+it.each(NAMES)(
+  'a name that finds no room at %s is told as a full disk, and comes once there is some',
+  async point => {
+    await withTempDir(async dir => {
+      const map = mapOf(3 * MIB, 65536, [['data', 10]]);
+      const stream = randomBytes(map.dataBytes, 6);
+      const finalName = nameOf(map);
+      let isFull = true;
+      let hits = 0;
+      setFaultInjector({
+        async reach(at, when) {
+          if (at !== point || when !== 'before' || !isFull) return;
+          hits += 1;
+          throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+        },
+        reachSync: () => {},
+      });
+      const attempt = async (): Promise<string> => {
+        const replica = await openPartial({ directory: dir, finalName, map, backing: null });
+        let contentDigest: string;
+        try {
+          const { durableBytes } = replica;
+          if (durableBytes < map.dataBytes) await replica.write(stream.subarray(durableBytes), durableBytes);
+          contentDigest = toHex(await replica.finish());
+        } finally {
+          await replica.close();
+        }
+        return (await sealPartial({ directory: dir, finalName, contentDigest })).path;
+      };
+      try {
+        for (let tries = 0; tries < 2; tries += 1) {
+          await expect(attempt()).rejects.toMatchObject({ code: 'DiskFull' });
+        }
+        expect(hits).toBe(2);
+        isFull = false;
+        const path = await attempt();
+        expect(await qemuCheck(path)).toEqual({ corruptions: 0, leaks: 0, checkErrors: 0 });
+        expect((await readdir(dir)).sort()).toEqual([finalName, `${finalName}.digests`]);
+      } finally {
+        setFaultInjector(null);
+      }
+    });
+  },
+);
