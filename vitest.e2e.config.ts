@@ -3,9 +3,18 @@ import { defineConfig } from 'vitest/config';
 
 /** What takes minutes each: `npm test` leaves these out, so that it ends while one waits for it. */
 export const LONG_E2E = [
-  ...['black-hole', 'changing-ground', 'clocks', 'cockpit', 'compare', 'create-again', 'fencing', 'network'],
-  ...['replica-folder', 'signals-in-steps', 'space', 'temporal-database-lost', 'temporal-namespace-lost'],
-  ...['three-sites', 'verify'],
+  ...[
+    'black-hole',
+    'cdp-kills',
+    'changing-ground',
+    'clocks',
+    'cockpit',
+    'compare',
+    'create-again',
+    'fencing',
+  ],
+  ...['network', 'replica-folder', 'signals-in-steps', 'space', 'temporal-database-lost'],
+  ...['temporal-namespace-lost', 'three-sites', 'verify'],
 ]
   .map(name => `test/e2e/${name}.test.ts`)
   .concat('test/integration/metrics/metrics.test.ts');

@@ -5,6 +5,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseUnreachableError } from '../../src/catalog/errors.ts';
 import type { LayerFile } from '../../src/catalog/register-snapshot.ts';
 import { createEpochRows } from '../../src/catalog/source-epochs.ts';
 import { loadConfig } from '../../src/config/load-config.ts';
@@ -152,7 +153,9 @@ export class JournaledHost {
     const state = { sequence, atMs: timeUs / 1000, sha256: Object.fromEntries(digests) };
     this.states.push(state);
     const markers = name === '' ? [] : [{ sequence, atMs: state.atMs, name }];
-    await this.#epochs.noteCheckpoint({ uuid: this.epochUuid, sequence, atMs: state.atMs, markers });
+    // As for a recorder, a catalog that does not answer is told at the next checkpoint.
+    const noted = { uuid: this.epochUuid, sequence, atMs: state.atMs, markers };
+    await this.#epochs.noteCheckpoint(noted).catch(unlessUnreachable);
     return state;
   }
 
@@ -184,6 +187,10 @@ export class JournaledHost {
     this.#timeUs = Math.max(this.#timeUs + 1, Date.now() * 1000);
     return this.#timeUs;
   }
+}
+
+function unlessUnreachable(error: unknown): void {
+  if (!(error instanceof DatabaseUnreachableError)) throw error;
 }
 
 async function fileOf(path: string): Promise<LayerFile> {
