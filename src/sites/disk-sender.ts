@@ -1,28 +1,16 @@
 /** Brings a chain of images, or a journal, and a data connection together. */
-import { realpath } from 'node:fs/promises';
-import { sep } from 'node:path';
 import type { DiskSender } from '../activities/source-ports.ts';
-import { OffsiteError, PlanBrokenError } from '../domain/errors.ts';
 import { openJournalSource } from '../images/cdp/journal-source.ts';
 import { openLayerSource } from '../images/layer-source.ts';
 import type { Log } from '../lib/log.ts';
 import type { NodeIdentity } from '../transfer/identity.ts';
 import { sendJournal } from '../transfer/journal-sender.ts';
 import { sendLayer } from '../transfer/sender.ts';
+import { journalFolder } from './journal-directory.ts';
 import { createScheduleThrottles } from './schedule-throttles.ts';
 
 /** One hash decides one cluster; smaller ones would make the list of hashes longer than a fifth of a percent. */
 const COMPARED_CLUSTER_BYTES = 16 * 1024;
-
-class JournalOutsideFolderError extends OffsiteError {
-  constructor(directory: string, journalRoot: string) {
-    super(
-      'JournalOutsideFolder',
-      `${directory} does not lie in the folder of this site's journals, ${journalRoot}`,
-      'Move the folder back where the configuration has it, or have the configuration name where it is now.',
-    );
-  }
-}
 
 export function createDiskSender(parts: {
   identity: NodeIdentity;
@@ -77,18 +65,4 @@ export function createDiskSender(parts: {
       }
     },
   };
-}
-
-/**
- * The catalog says where a journal lies; the site's configuration says where one may.
- * @returns its real path @throws {JournalOutsideFolderError} @throws {PlanBrokenError} when it is gone
- */
-async function journalFolder(directory: string, journalRoot: string): Promise<string> {
-  const [folder, root] = await Promise.all([directory, journalRoot].map(path => realpath(path))).catch(
-    error => {
-      throw error.code === 'ENOENT' ? new PlanBrokenError(`${directory} is gone`, { cause: error }) : error;
-    },
-  );
-  if (folder?.startsWith(`${root}${sep}`)) return folder;
-  throw new JournalOutsideFolderError(directory, journalRoot);
 }
