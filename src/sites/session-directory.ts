@@ -105,7 +105,10 @@ export function createSessionDirectory(parts: {
       }
       const map = await readStoredMap(layout.directory, receivedName(layout));
       if (map === null || toHex(mapDigest(map, createXxh128)) !== layout.mapDigest) return null;
-      return openSinkOf(session, layout, map);
+      const sink = await openSinkOf(session, layout, map);
+      // After a restart of this process: what is durable came mostly for this disk task, which had a layout already.
+      sent.begin(diskTaskUuid, sink.durableBytes);
+      return sink;
     },
 
     async openSink(session, map, compared) {
@@ -118,6 +121,7 @@ export function createSessionDirectory(parts: {
         clusterSizeBytes: map.clusterSizeBytes,
         compared: compared == null ? null : hexOf(compared),
       });
+      sent.begin(diskTaskUuid, 0);
       return openSinkOf(session, layout, map);
     },
 
@@ -136,10 +140,14 @@ export function createSessionDirectory(parts: {
 /** Disk tasks whose bytes are counted at one time; the oldest is forgotten first. */
 const MOST_COUNTED = 10_000;
 
-/** What came for each disk task since this process began: less than the whole where an earlier one had sent a part. */
+/** What came for each disk task: less than the whole where an earlier one had sent a part. */
 function createSentCounts() {
   const counts = new Map<string, number>();
   return {
+    /** Where nothing is known of the disk task yet. */
+    begin(diskTaskUuid: string, sizeBytes: number): void {
+      if (!counts.has(diskTaskUuid)) this.add(diskTaskUuid, sizeBytes);
+    },
     add(diskTaskUuid: string, sizeBytes: number): void {
       counts.set(diskTaskUuid, (counts.get(diskTaskUuid) ?? 0) + sizeBytes);
       const [oldest] = counts.keys();

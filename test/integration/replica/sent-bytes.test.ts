@@ -1,4 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { mapDigest } from '../../../src/domain/content-digest.ts';
+import { createXxh128, toHex } from '../../../src/lib/digest.ts';
+import { createSessionDirectory } from '../../../src/sites/session-directory.ts';
 import { useTestDatabase } from '../../support/database.ts';
 import { createReplicaBench, type DiskRun, layerOver, type ReplicaBench } from './replica-bench.ts';
 
@@ -34,6 +37,24 @@ it('a task tells what it sent itself, and not what an earlier one had sent', asy
   await bench.seal(run);
   const { disks } = await bench.catalog.finishTask(run);
   expect(disks).toMatchObject([{ bytesSent: total - 65_536, bytesTotal: total }]);
+});
+
+it('a task over which the receiving process is restarted has sent all the same', async () => {
+  const layer = layerOver(null, 2 * MIB, [['data', 20]]);
+  const run = await bench.begin(layer);
+  const sink = await bench.openSink(run, layer);
+  await sink.write(layer.stream.subarray(0, 65_536), 0);
+  await sink.flush();
+  await sink.close();
+  const { catalog, replicaRoot } = bench;
+  const restarted = createSessionDirectory({ catalog, replicaRoot });
+  const rest = await restarted.resumeSink(run.session, mapDigest(layer.map, createXxh128));
+  if (rest === null) throw new Error('there is nothing to go on with');
+  await rest.write(layer.stream.subarray(65_536), 65_536);
+  const contentDigest = toHex(await rest.finish());
+  await rest.close();
+  await restarted.markReceived(run.session, { totalBytes: layer.stream.length, contentDigest });
+  expect(await bytesOf(run)).toEqual({ bytes_sent: layer.stream.length, bytes_total: layer.stream.length });
 });
 
 it('a task that finds everything there sent nothing', async () => {
