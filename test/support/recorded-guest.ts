@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import { QmpMonitor } from '../../src/capture/qmp/monitor.ts';
 import { qemuImg } from './qemu.ts';
 
@@ -47,7 +47,10 @@ export async function startGuest(dir: string): Promise<Guest> {
     ]),
   ];
   const process = spawn('qemu-system-x86_64', args, { stdio: 'inherit' });
-  const monitor = await connected(sockets[1]);
+  const monitor = await connected(sockets[1]).catch(error => {
+    process.kill('SIGKILL');
+    throw error;
+  });
   await monitor.execute('nbd-server-start', { addr: { type: 'unix', data: { path: nbd } } });
   for (const id of Object.keys(paths)) {
     const options = { type: 'nbd', id: `load-${id}`, 'node-name': `node-${id}`, name: id, writable: true };
@@ -80,19 +83,8 @@ export async function startGuest(dir: string): Promise<Guest> {
   };
 }
 
-async function connected(socketPath: string): Promise<QmpMonitor> {
-  let monitor: QmpMonitor | null = null;
-  await expect
-    .poll(
-      async () => {
-        monitor = await QmpMonitor.connect(socketPath).catch(() => null);
-        return monitor !== null;
-      },
-      { timeout: 60_000 },
-    )
-    .toBe(true);
-  return monitor as unknown as QmpMonitor;
-}
+const connected = (socketPath: string): Promise<QmpMonitor> =>
+  vi.waitFor(() => QmpMonitor.connect(socketPath), { timeout: 60_000, interval: 100 });
 
 export interface RecorderProcess {
   readonly process: ChildProcess;
