@@ -58,7 +58,7 @@ export const RECEIVER_LIMITS: ReceiverLimits = {
   keepAliveMs: 5_000,
   idleMs: 30_000,
   queuedBytes: 4 * MIB,
-  connections: 64,
+  connections: 256,
   pendingConnections: 64,
   pendingPerAddress: 32,
   newConnectionsPerSecond: 100,

@@ -374,18 +374,28 @@ export class Rig {
     );
   }
 
-  /** A receiver with the right certificate that says what it is told, whatever it hears. */
-  async impostor(frames: readonly Buffer[]): Promise<{ offer: ReceiverOffer; close(): Promise<void> }> {
+  /**
+   * A receiver with the right certificate that says what it is told, whatever it hears.
+   * @param ends its side of each connection, behind its words
+   */
+  async impostor(words: readonly Buffer[], ends = false): Promise<Impostor> {
+    let connections = 0;
     const server = createServer({ ...tlsOptions(this.ids.b), ...SERVER_OPTIONS }, socket => {
+      connections += 1;
       socket.on('error', () => {});
       socket.resume();
-      for (const frame of frames) socket.write(frame);
+      for (const bytes of words) socket.write(bytes);
+      if (ends) socket.end();
     });
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const { fingerprint } = this.ids.b;
     return {
       offer: { host: '127.0.0.1', port, fingerprint, epoch: EPOCH },
+      connections: () => connections,
+      forget: () => {
+        connections = Number.POSITIVE_INFINITY;
+      },
       close: () => new Promise(resolve => server.close(() => resolve())),
     };
   }
@@ -425,6 +435,15 @@ export class Rig {
       limits: this.#limits,
     });
   }
+}
+
+export interface Impostor {
+  readonly offer: ReceiverOffer;
+  /** How many it has taken. */
+  connections(): number;
+  /** Counts as more than any number from now on. */
+  forget(): void;
+  close(): Promise<void>;
 }
 
 export interface Sending {

@@ -1,5 +1,6 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { PlanBrokenError, SupersededError } from '../../../src/domain/errors.ts';
+import { OffsiteError, PlanBrokenError, SupersededError } from '../../../src/domain/errors.ts';
+import { type FrameName, HEADER_BYTES } from '../../../src/transfer/frames.ts';
 import {
   encodeJournal,
   encodeJournalAck,
@@ -10,6 +11,9 @@ import {
 import { encodeContentWord, encodeWelcome } from '../../../src/transfer/messages.ts';
 import type { TransferRecord } from '../../../src/transfer/ports.ts';
 import { createThrottle } from '../../../src/transfer/throttle.ts';
+import { bendFrames, encodeBent } from '../../hostile/frames/bend.ts';
+import { CONVERSATIONS } from '../../hostile/frames/conversations.ts';
+import { Random } from '../../hostile/random.ts';
 import { KIB, MIB, makeIdentities, Rig, type TestIdentities, until } from './fakes.ts';
 import { IDENTITY, MemoryJournalSource, recordOf, recordsOf, storedBytesOf } from './journal-fakes.ts';
 import { RawClient } from './raw-client.ts';
@@ -435,4 +439,51 @@ describe('a receiver that breaks the protocol', () => {
     });
     await server.close();
   });
+});
+
+describe('a receiver whose words are bent', () => {
+  const SEED = 20_261;
+  const said = (name: FrameName, frame: Buffer) => ({ name, payload: frame.subarray(HEADER_BYTES) });
+  const end = { nextIndex: 30, sequence: recordOf(29).sequence };
+  const word = { contentDigest: journalDigest(IDENTITY, end), dataBytes: storedBytesOf(recordsOf(30)) };
+  const ack = (nextIndex: number) =>
+    said('ack', encodeJournalAck({ nextIndex, recordBytes: storedBytesOf(recordsOf(nextIndex)) }));
+  const { sequence } = IDENTITY.start;
+  const frames = [
+    said('welcome', encodeWelcome({ version: 2, maxPieceBytes: MIB, helloAtMs: 1, sentAtMs: 1 })),
+    said('start', encodeJournalStart({ nextIndex: 0, recordBytes: 0, sequence })),
+    ...[ack(10), ack(20), ack(30)],
+    said('received', encodeContentWord('received', word)),
+  ];
+
+  test('ends the sender with a typed error, or is given up: it never sends beyond what it has', async () => {
+    const [conversation] = CONVERSATIONS;
+    if (conversation === undefined) throw new Error('no conversation');
+    const outcomes = new Map<string, number>();
+    for (let number = 0; number < 250; number += 1) {
+      const random = new Random(SEED, number);
+      const bent = encodeBent(random, bendFrames(random, { ...conversation, frames }));
+      const server = await rig.impostor([bent.bytes], true);
+      const source = new MemoryJournalSource(recordsOf(30));
+      const limits = { idleMs: 150, connectMs: 5_000, unreachableMs: 60_000 };
+      const sending = rig.sendJournal(disk, source, { offer: server.offer, limits });
+      // Words without an end are said again on each connection.
+      const stopping = until(() => server.connections() > 2).then(() => sending.stop(new Error('enough')));
+      const outcome = await sending.done.then(
+        () => 'accepted',
+        error => {
+          if (error instanceof OffsiteError) return error.code;
+          expect(error, `case ${number}`).toMatchObject({ message: 'enough' });
+          return 'given up';
+        },
+      );
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+      expect(source.starts.length === 0 || source.isClosed, `case ${number}`).toBe(true);
+      if (outcome !== 'given up') server.forget();
+      await stopping;
+      await server.close();
+    }
+    expect(outcomes.size).toBeGreaterThan(4);
+    expect(outcomes.get('given up')).toBeGreaterThan(5);
+  }, 120_000);
 });
