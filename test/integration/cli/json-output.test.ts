@@ -71,7 +71,7 @@ beforeAll(async () => {
   await Promise.all([scheduleRequests(), workerCommand()]);
   await epochCommands();
   await damageCommands();
-}, 240_000);
+}, 600_000);
 
 afterAll(async () => {
   const exit = once(dev, 'exit');
