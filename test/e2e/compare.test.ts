@@ -1,6 +1,8 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openDatabase } from '../../src/catalog/database.ts';
+import { createSourceGuardRows } from '../../src/catalog/source-guard.ts';
 import { awaiting, killInTransfer, killService } from '../support/e2e-faults.ts';
 import { createSchedule, type ListedPoint, type ScheduleShow, untilPublished } from '../support/e2e-host.ts';
 import { invariantsOf, rowsOf } from '../support/e2e-look.ts';
@@ -97,6 +99,40 @@ async function publishedHost(host: string, name: string): Promise<{ path: string
   await untilPublished(sites, name, snapshot);
   return { path, snapshot };
 }
+
+/** As the guard does it in A's worker, without waiting until a file system runs low. */
+async function guardReleases(): Promise<void> {
+  const db = openDatabase({ url: sites.databaseUrl.a, poolMax: 1 });
+  try {
+    const released = await createSourceGuardRows(db).releaseIdlest({
+      idleMs: 0,
+      low: { folder: sites.imageDir, freeBytes: 5 * MIB },
+    });
+    expect(released?.snapshots).toHaveLength(1);
+  } finally {
+    await db.destroy();
+  }
+}
+
+test("what the source's guard released is compared when its schedule speaks again, and says why", async () => {
+  const { path, snapshot: first } = await publishedHost('silent', 'silent');
+  await sites.json('b', 'schedule', 'pause', 'silent');
+  await guardReleases();
+  // Nothing holds it any more, so an operator could make room.
+  await sites.json('a', 'source', 'forget', first);
+  const next = image('silent-2.qcow2');
+  await qemuImg('convert', '-f', 'qcow2', '-O', 'qcow2', path, next);
+  await rm(path);
+  await qemuIo(next, ['write -P 9 40M 1M']);
+  const snapshot = await importDisk('silent', next);
+  await sites.json('b', 'schedule', 'resume', 'silent');
+  const { task, up } = await runUntil('silent', snapshot);
+  expect(task.disks).toMatchObject([{ disk: 'vda', method: 'compare', bytesSent: MIB }]);
+  expect(task.warnings).toContainEqual(expect.stringContaining(`the source's guard released ${first}`));
+  expect(up).toBeLessThan(MIB * 1.02 + LINE_BYTES);
+  await assertSound('silent', snapshot, next);
+  await sites.json('b', 'schedule', 'delete', 'silent');
+}, 240_000);
 
 describe('a replica that is no base any more', () => {
   let first: { path: string; snapshot: string };
