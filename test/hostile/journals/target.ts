@@ -115,9 +115,10 @@ function lay(random: Random, journal: SoundJournal, directory: string): void {
     if (random.oneIn(40)) continue;
     const name = random.oneIn(40) ? number + 1 : number;
     const path = segmentPath(directory, name);
-    if (random.oneIn(60)) fs.mkdirSync(path, { recursive: true });
-    else if (!fs.existsSync(path))
-      fs.writeFileSync(path, number === bentOne ? bendSegment(random, sound) : sound.bytes);
+    const isFolder = random.oneIn(60);
+    if (fs.existsSync(path)) continue;
+    if (isFolder) fs.mkdirSync(path);
+    else fs.writeFileSync(path, number === bentOne ? bendSegment(random, sound) : sound.bytes);
   }
   if (random.oneIn(40)) {
     const path = segmentPath(directory, journal.segments.length);
