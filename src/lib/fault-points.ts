@@ -171,6 +171,7 @@ const JOURNAL = {
   'journal.head.fdatasync': 'its head becomes durable',
   'journal.head.syncDirectory': 'its name becomes durable',
   'journal.records.write': 'records are appended',
+  'journal.records.writeNow': 'records are appended by a recorder, before the guest is answered',
   'journal.records.fdatasync': 'records become durable',
   'journal.end.write': 'a segment ends',
   'journal.end.fdatasync': 'a whole segment becomes durable, before the next begins',

@@ -36,7 +36,7 @@ export async function openJournals(input: EpochJournalsInput): Promise<EpochJour
   try {
     for (const { disk, path, virtualSizeBytes } of input.disks) {
       const identity = { epoch, host, disk, virtualSizeBytes };
-      const options = { directory: directoryOf(disk), identity, segmentBytes };
+      const options = { directory: directoryOf(disk), identity, segmentBytes, inThread: true };
       const journal = await JournalWriter.create(options, start);
       const base = new LazyChain(path, imageRoots);
       const live = new LiveState(options.directory, virtualSizeBytes, (target, at) => base.read(target, at));

@@ -1,7 +1,8 @@
 /** Appends to a CDP journal: records in order, group commit, segments one after the other. docs/formats/cdp-journal.md. */
 import { randomBytes } from 'node:crypto';
+import { writeSync, writevSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { effect } from '../../lib/fault-points.ts';
+import { effect, effectSync } from '../../lib/fault-points.ts';
 import { makeDirectories, syncDirectory, writeFully } from '../replica/durable-files.ts';
 import { type JournalPlace, JournalWriteError } from './errors.ts';
 import { PreparedSegment } from './prepared-segment.ts';
@@ -191,7 +192,9 @@ export class JournalWriter {
       index += 1;
     }
     const lengthBytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-    await writeRecords(this.#file, buffers, lengthBytes, this.#written.hostOffset);
+    const at = this.#written.hostOffset;
+    if (this.#options.inThread === true) writeRecordsNow(this.#file, buffers, lengthBytes, at);
+    else await writeRecords(this.#file, buffers, lengthBytes, at);
     const { sequence, timeUs } = (batch.at(-1) as Waiting).record;
     const hostOffset = this.#written.hostOffset + lengthBytes;
     this.#written = { ...this.#written, hostOffset, index, sequence, timeUs };
@@ -286,6 +289,21 @@ function writeRecords(
       const { bytesWritten } = await file.write(all, done, lengthBytes - done, hostOffset + done);
       done += bytesWritten;
     }
+  });
+}
+
+/** As {@link writeRecords}, in this thread. */
+function writeRecordsNow(
+  { fd }: FileHandle,
+  buffers: readonly Buffer[],
+  lengthBytes: number,
+  hostOffset: number,
+): void {
+  effectSync('journal.records.writeNow', () => {
+    let done = writevSync(fd, buffers, hostOffset);
+    if (done === lengthBytes) return;
+    const all = Buffer.concat(buffers);
+    while (done < lengthBytes) done += writeSync(fd, all, done, lengthBytes - done, hostOffset + done);
   });
 }
 

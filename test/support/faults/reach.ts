@@ -215,6 +215,7 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'journal.head.fdatasync': CDP,
   'journal.head.syncDirectory': CDP,
   'journal.records.write': CDP,
+  'journal.records.writeNow': CDP,
   'journal.records.fdatasync': CDP,
   'journal.end.write': CDP,
   'journal.end.fdatasync': CDP,
