@@ -56,12 +56,13 @@ async function withGuest(
     record: (...args: string[]) => RecorderProcess;
     configPath: string;
   }) => Promise<void>,
+  journals: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const dir = await mkdtemp('/dev/shm/rec-');
   const recorders: RecorderProcess[] = [];
   const guest = await startGuest(dir);
   try {
-    const configPath = await writeRecorderConfig(dir, database().url);
+    const configPath = await writeRecorderConfig(dir, database().url, journals);
     const record = (...args: string[]) => {
       const recorder = startRecorder({ configPath, host, guest, arguments: args });
       recorders.push(recorder);
@@ -148,6 +149,34 @@ describe('a machine with two disks', { timeout: 120_000 }, () => {
         expect(await identicalForced(path, overlay), disk).toBe(true);
       }
     });
+  });
+
+  it('rolls over by size into an epoch whose base stands on the last one', async () => {
+    await withGuest(
+      'web2',
+      async ({ guest, record }) => {
+        const recorder = record();
+        await recorder.recording();
+        await guest.io('vda', 'write -P 8 4M 3M', 'flush');
+        await recorder.recording(2);
+        await guest.io('vda', 'write -P 9 4M 64k', 'read -P 9 4M 64k');
+        await recorder.kill('SIGTERM');
+        const epochs = await epochsOf('web2');
+        expect(epochs.map(({ epoch, ended_reason: reason }) => [epoch, reason])).toEqual([
+          [1, expect.stringMatching(/^rolled over at \d+ bytes$/)],
+          [2, 'the recorder was stopped'],
+        ]);
+        expect(epochs.every(({ newest_checkpoint: newest }) => newest > 0)).toBe(true);
+        const { rows } = await database().db.raw(
+          `select p.uuid from disk_snapshots ds join host_snapshots hs on hs.id = ds.host_snapshot_id
+           join disk_snapshots pd on pd.id = ds.parent_id join host_snapshots p on p.id = pd.host_snapshot_id
+           where hs.uuid = ?`,
+          [epochs[1]?.base],
+        );
+        expect(rows).toEqual([{ uuid: epochs[0]?.base }, { uuid: epochs[0]?.base }]);
+      },
+      { rollOverAt: '2MiB' },
+    );
   });
 });
 
