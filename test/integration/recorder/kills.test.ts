@@ -141,7 +141,7 @@ describe('the guest goes on', { timeout: 120_000 }, () => {
     await goesOn();
   });
 
-  it('when the disk of the journals is full: a new epoch begins when there is room', async () => {
+  it('when the disk of the journals is full: the epoch ends with the reason', async () => {
     const journals = join(guest.dir, 'small');
     await mkdir(journals);
     spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=13m', 'tmpfs', journals]);
