@@ -171,7 +171,7 @@ describe('a machine with two disks', { timeout: 120_000 }, () => {
           `select p.uuid from disk_snapshots ds join host_snapshots hs on hs.id = ds.host_snapshot_id
            join disk_snapshots pd on pd.id = ds.parent_id join host_snapshots p on p.id = pd.host_snapshot_id
            where hs.uuid = ?`,
-          [epochs[1]?.base],
+          [epochs[1]?.base ?? ''],
         );
         expect(rows).toEqual([{ uuid: epochs[0]?.base }, { uuid: epochs[0]?.base }]);
       },
