@@ -77,6 +77,8 @@ export interface EpochInput {
   /** Null while a recorder is at it. */
   readonly endedReason?: string | null;
   readonly segmentBytes?: number;
+  /** Gets the journals' writers by disk, which are then left open. */
+  readonly keep?: Map<string, JournalWriter>;
 }
 
 /** An epoch over a base, with its journals; steps behind the published checkpoint are in the journals only. */
@@ -97,7 +99,7 @@ export async function publishEpoch(site: CdpSite, input: EpochInput): Promise<Ma
       if (step.kind !== 'checkpoint' && step.disk !== disk) continue;
       await writer.append({ ...recordOf(step), sequence: sequenceOf(index), timeUs: step.timeUs });
     }
-    await writer.close();
+    await (input.keep?.set(disk, writer) ?? writer.close());
     nextIndex.set(disk, writer.durable.index);
   }
   const checkpoints = steps.flatMap((step, index) =>

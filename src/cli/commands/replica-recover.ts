@@ -1,5 +1,6 @@
 /** `offsite replica recover`: the disks of one state of a host, ready to boot from. */
 import { type Command, Option } from 'commander';
+import { visible } from '../../domain/plain-words.ts';
 import { identArgument, pathArgument, textArgument, timeArgument, uuidArgument } from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
 import { contextOf } from '../command-context.ts';
@@ -75,13 +76,13 @@ Examples:
 
 function recoveredText(recovered: RecoveredHost): string {
   const { host, point, at, checkpoint, marker, askedAt, lostMs, warnings, disks } = recovered;
-  const named = marker === null ? '' : `, marker '${marker}'`;
+  const named = marker === null ? '' : `, marker '${visible(marker)}'`;
   const which = checkpoint === null ? `point ${point}` : `checkpoint ${checkpoint}${named} of point ${point}`;
   const lost = askedAt === null ? [] : [`${renderSpan(lostMs)} before ${askedAt}, which was asked for.`];
   return [
     `Recovered ${host} as it was at ${at} (${which}).`,
     ...lost,
-    ...warnings.map(warning => `Warning: ${warning}.`),
+    ...warnings.map(warning => `Warning: ${visible(warning)}.`),
     renderTable(
       [{ title: 'disk' }, { title: 'format' }, { title: 'path' }, { title: 'over' }],
       disks.map(({ disk, format, path, backing }) => [disk, format, path, backing ?? '-']),

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { visible } from '../../domain/plain-words.ts';
 import { formatSize } from '../../lib/sizes.ts';
 import { identArgument } from '../arguments.ts';
 import type { CliIo } from '../cli-io.ts';
@@ -76,7 +77,7 @@ export function addReplicaCommands(program: Command, io: CliIo, exit: (code: num
             { title: 'point' },
           ],
           all.map(({ host: of, name, markedAt, checkpoint, point }) => [
-            ...[of, name, markedAt, String(checkpoint), point],
+            ...[of, visible(name), markedAt, String(checkpoint), point],
           ]),
           host === undefined ? 'There are no markers.' : `There are no markers of '${host}'.`,
         ),

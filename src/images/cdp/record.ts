@@ -91,9 +91,14 @@ export function decodeRecordHeader(bytes: Buffer, salt: Buffer): RecordHeader | 
   if (!checksumOf(head, salt).equals(head.subarray(64))) return null;
   const type = NAMES.get(head.readUInt8(4));
   if (type === undefined) return null;
-  const [index, sequence, timeUs, offset, length] = [8, 16, 24, 32, 40].map(at => safeNumber(head, at));
-  if (index === undefined || sequence === undefined || timeUs === undefined) return null;
-  if (offset === undefined || length === undefined || !Number.isSafeInteger(offset + length)) return null;
+  const index = numberAt(head, 8);
+  const sequence = numberAt(head, 16);
+  const timeUs = numberAt(head, 24);
+  const offset = numberAt(head, 32);
+  const length = numberAt(head, 40);
+  const areSafe =
+    Number.isSafeInteger(index) && Number.isSafeInteger(sequence) && Number.isSafeInteger(timeUs);
+  if (!areSafe || !Number.isSafeInteger(offset + length)) return null;
   const limit = type === 'checkpoint' ? MAX_MARKER_BYTES : MAX_PAYLOAD_BYTES;
   if (HAS_PAYLOAD.has(type) && length > limit) return null;
   const durableOffset = head.readUInt32LE(48);
@@ -111,12 +116,13 @@ export function decodeRecordHeader(bytes: Buffer, salt: Buffer): RecordHeader | 
 
 /** The header's first 64 bytes and the salt: the salt stands where the checksum will be. */
 function checksumOf(header: Buffer, salt: Buffer): Buffer {
-  const bytes = Buffer.from(header);
-  salt.copy(bytes, 64);
-  return xxh3Of(bytes);
+  header.copy(hashed, 0, 0, 64);
+  salt.copy(hashed, 64, 0, SALT_BYTES);
+  return xxh3Of(hashed);
 }
+/** Used again for each header: there are millions. */
+const hashed = Buffer.alloc(RECORD_HEADER_BYTES);
 
-function safeNumber(bytes: Buffer, at: number): number | undefined {
-  const value = Number(bytes.readBigUInt64LE(at));
-  return Number.isSafeInteger(value) ? value : undefined;
-}
+/** Without a bigint, of which each record would leave five. What is no safe integer is above them all. */
+const numberAt = (bytes: Buffer, at: number): number =>
+  bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SiteConfig } from '../../../src/config/site-config.ts';
+import type { JournalWriter } from '../../../src/images/cdp/journal-writer.ts';
 import { segmentPath } from '../../../src/images/cdp/segment.ts';
 import type { FaultPoint } from '../../../src/lib/fault-points.ts';
 import { openReplicaInventory } from '../../../src/sites/replica-inventory.ts';
@@ -153,6 +154,65 @@ describe('a state of an epoch', () => {
       expect(recovered).toMatchObject({ point: made.epoch.uuid, checkpoint: published });
       await expectState(made, recovered, published);
     }
+  }, 180_000);
+
+  it('is restored while the journal grows and more is published', async () => {
+    const host = `host-${randomUUID().slice(0, 8)}`;
+    const content = { vda: randomBytes(SIZES.vda, 5), vdb: randomBytes(SIZES.vdb, 6) };
+    const base = await publishBase(site, { host, disks: content, takenAtMs: START_MS });
+    const writers = new Map<string, JournalWriter>();
+    const growing = { host, base, takenAtMs: START_MS, steps: [], keep: writers };
+    const epoch = await publishEpoch(site, growing);
+    const steps: CdpStep[] = [];
+    let isOver = false;
+    const grow = async (): Promise<void> => {
+      for (let index = 0; !isOver; index += 1) {
+        const timeUs = (START_MS + index) * 1000;
+        const sequence = sequenceOf(index);
+        if (index % 10 < 9) {
+          const disk = index % 2 === 0 ? 'vda' : 'vdb';
+          const step = {
+            kind: 'write',
+            timeUs,
+            disk,
+            offset: (index % 400) * 4096,
+            bytes: randomBytes(4096, index + 1),
+          };
+          steps.push(step as CdpStep);
+          const { offset, bytes: payload } = step;
+          await writers.get(disk)?.append({ type: 'write', sequence, timeUs, offset, length: 4096, payload });
+          continue;
+        }
+        steps.push({ kind: 'checkpoint', timeUs });
+        for (const writer of writers.values()) {
+          await writer.append({
+            type: 'checkpoint',
+            sequence,
+            timeUs,
+            offset: 0,
+            length: 0,
+            payload: Buffer.alloc(0),
+          });
+          await writer.sync();
+        }
+        await database()
+          .db('cdp_epochs')
+          .where({ host_snapshot_id: epoch.id })
+          .update({ newest_checkpoint: sequence, newest_checkpoint_at: new Date(timeUs / 1000) });
+      }
+    };
+    const growth = grow();
+    const found: Recovered[] = [];
+    while (found.length < 5) {
+      const recovered = await recover(host).catch(error => error as { code: string });
+      if ('disks' in recovered && recovered.checkpoint !== null) found.push(recovered);
+    }
+    isOver = true;
+    await growth;
+    for (const writer of writers.values()) await writer.close();
+    const made: MadeHost = { host, content, base, epoch, steps, checkpoints: [] };
+    for (const recovered of found) await expectState(made, recovered, recovered.checkpoint ?? 0);
+    expect(new Set(found.map(({ checkpoint }) => checkpoint)).size).toBeGreaterThan(1);
   }, 180_000);
 
   it('before the first checkpoint is the base, and before the base there is none', async () => {
