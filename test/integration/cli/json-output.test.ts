@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { openDatabase } from '../../../src/catalog/database.ts';
 import type { CliIo } from '../../../src/cli/cli-io.ts';
 import { buildProgram } from '../../../src/cli/program.ts';
@@ -19,6 +19,7 @@ import { publishBase, publishEpoch } from '../../support/cdp-point.ts';
 import { useTestDatabase } from '../../support/database.ts';
 import { logOf, mark, write } from '../../support/log-writes.ts';
 import { qemuImg, qemuIo } from '../../support/qemu.ts';
+import { startGuest, startRecorder } from '../../support/recorded-guest.ts';
 import { documentedKeys, isBeneath, printedKeys } from './support/json-keys.ts';
 import { runStarter, STARTER } from './support/starter.ts';
 
@@ -69,6 +70,7 @@ beforeAll(async () => {
   await startDev(['--disk', `vda=${vda}`]);
   await Promise.all([sourceCommands(other, spare, logged, more), replicaCommands(), scheduleLooks()]);
   await Promise.all([scheduleRequests(), workerCommand()]);
+  await recorderCommands();
   await epochCommands();
   await damageCommands();
 }, 600_000);
@@ -231,6 +233,29 @@ async function workerCommand(): Promise<void> {
   });
   expect(await ended).toEqual([0, null]);
   note('worker', JSON.parse(out));
+}
+
+/** A machine of QEMU is recorded by the node of {@link workerCommand}, and a mirror is taken from its recorder. */
+async function recorderCommands(): Promise<void> {
+  const configPath = join(folder, 'c.yaml');
+  const guest = await startGuest(join(folder, 'guest'));
+  const recorder = startRecorder({ configPath, host: 'recorded', guest });
+  const told = (event: string) =>
+    vi.waitFor(() => expect(recorder.events).toContainEqual(expect.objectContaining({ event })), 60_000);
+  try {
+    await told('recording');
+    const mark = ['source', 'mark', 'recorded', 'before', '--json'];
+    const { out, err } = await runStarter(mark, { OFFSITE_CONFIG: configPath });
+    expect(err).toBe('');
+    note('source mark', JSON.parse(out));
+    const jobs = (await guest.monitor.execute('query-block-jobs')) as { device: string }[];
+    for (const { device } of jobs) await guest.monitor.execute('block-job-cancel', { device, force: true });
+    await told('waiting');
+    note('source record', ...recorder.events);
+  } finally {
+    await recorder.kill('SIGTERM');
+    await guest.close();
+  }
 }
 
 const io: CliIo = {
