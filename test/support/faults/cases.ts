@@ -60,7 +60,7 @@ export function allCases(filter: CaseFilter = {}): readonly FaultCase[] {
     return variants.flatMap(([when, kind]) => {
       const faults = reached.map(point => faultAt(point, when, kind));
       if (faults.length === 0) return [];
-      const isTask = (TASKS as readonly string[]).includes(scenario);
+      const isTask = scenario === 'append' || (TASKS as readonly string[]).includes(scenario);
       if (!isTask) return [{ id: `${scenario}: ${kind} ${when} all of its points`, scenario, faults }];
       return faults.map(fault => ({ id: `${scenario}: ${fault.id}`, scenario, faults: [fault] }));
     });

@@ -2,7 +2,7 @@
 import { FAULT_POINTS, type FaultPoint } from '../../../src/lib/fault-points.ts';
 
 export const TASKS = ['full', 'incremental', 'compare'] as const;
-export const SCENARIOS = ['start', ...TASKS, 'life', 'commands'] as const;
+export const SCENARIOS = ['start', ...TASKS, 'append', 'life', 'commands'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 /** A test of its own, by path, which names the point; or the work that brings the point into the matrix. */
@@ -15,6 +15,8 @@ const RESTORE = { coveredBy: 'test/integration/replica/cdp-restore.test.ts' } as
 const RETENTION = { coveredBy: 'test/integration/replica/cdp-retention.test.ts' } as const;
 const ADOPTION = { coveredBy: 'test/unit/images/journal-sink.test.ts' } as const;
 const LOG_IMPORT = { coveredBy: 'test/integration/cdp/import-log.test.ts' } as const;
+/** Continuous data protection, after its base. */
+const APPEND = ['append'] as const;
 const START = ['start'] as const;
 const FULL = ['full'] as const;
 const COMPARE = ['compare'] as const;
@@ -39,9 +41,9 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'replica.commit.rejectReceived': RARE,
   'replica.commit.markReceived': TASKS,
   'replica.commit.markSealed': TASKS,
-  'replica.commit.openJournal': CDP,
-  'replica.commit.appendDurable': CDP,
-  'replica.commit.markAppended': CDP,
+  'replica.commit.openJournal': APPEND,
+  'replica.commit.appendDurable': APPEND,
+  'replica.commit.markAppended': APPEND,
   'replica.commit.finishTask': TASKS,
   'replica.commit.noteSourceClock': TASKS,
   'replica.map.create': TASKS,
@@ -205,18 +207,18 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'replica.standAlone.unlinkOther': RARE,
   'replica.standAlone.syncDirectory': RARE,
 
-  'journal.prepared.create': CDP,
-  'journal.prepared.truncate': CDP,
-  'journal.prepared.zero': CDP,
-  'journal.prepared.fdatasync': CDP,
+  'journal.prepared.create': APPEND,
+  'journal.prepared.truncate': APPEND,
+  'journal.prepared.zero': APPEND,
+  'journal.prepared.fdatasync': APPEND,
   'journal.prepared.unlink': CDP,
   'journal.prepared.unlinkFailed': CDP,
-  'journal.head.write': CDP,
-  'journal.head.fdatasync': CDP,
-  'journal.head.syncDirectory': CDP,
-  'journal.records.write': CDP,
+  'journal.head.write': APPEND,
+  'journal.head.fdatasync': APPEND,
+  'journal.head.syncDirectory': APPEND,
+  'journal.records.write': APPEND,
   'journal.records.writeNow': CDP,
-  'journal.records.fdatasync': CDP,
+  'journal.records.fdatasync': APPEND,
   'journal.end.write': CDP,
   'journal.end.fdatasync': CDP,
   'journal.tail.unlink': CDP,
@@ -233,8 +235,8 @@ const REACH: Record<FaultPoint, readonly Scenario[] | Elsewhere> = {
   'journal.adopt.unlink': ADOPTION,
   'journal.adopt.unlinkCopy': ADOPTION,
   'journal.adopt.syncDirectory': ADOPTION,
-  'transfer.send.journal': CDP,
-  'transfer.send.records': CDP,
+  'transfer.send.journal': APPEND,
+  'transfer.send.records': APPEND,
   'nbd.socket.chmod': CDP,
   'nbd.send.greeting': CDP,
   'nbd.send.farewell': CDP,

@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import type { Fault } from '../../../src/lib/fault-injection.ts';
 import { sleep } from '../e2e-faults.ts';
 import { invariantsOf } from '../e2e-look.ts';
+import { append } from './append-scenario.ts';
 import type { FaultCase } from './cases.ts';
 import { commands } from './commands-scenario.ts';
 import { FaultHost } from './fault-host.ts';
@@ -23,6 +24,7 @@ const RUNS: Readonly<Record<Scenario, Run>> = {
   full: onNewHost,
   incremental: (on, faults) => onKeptHost(on, faults, 'same'),
   compare: (on, faults) => onKeptHost(on, faults, 'other'),
+  append,
   life,
   commands,
 };
