@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, vi } from 'vitest';
 import { QmpMonitor } from '../../src/capture/qmp/monitor.ts';
-import { qemuImg } from './qemu.ts';
+import { fileSha256, qemuImg } from './qemu.ts';
 
 const run = promisify(execFile);
 export const DISK_BYTES = 32 * 1024 * 1024;
@@ -20,13 +20,14 @@ export interface Guest {
   readonly monitor: QmpMonitor;
   /** Writes as the guest does: through the device's node, above mirror and overlay. @throws when the guest got an error */
   io(disk: 'vda' | 'vdb', ...commands: readonly string[]): Promise<string>;
+  /** The SHA-256 of a disk as the guest reads it now. */
+  sha256(disk: 'vda' | 'vdb'): Promise<string>;
   status(): Promise<string>;
   close(): Promise<void>;
 }
 
-/** @param dir short: it has unix sockets */
-export async function startGuest(dir: string): Promise<Guest> {
-  const images = join(dir, 'images');
+/** @param dir short: it has unix sockets @param images where its disks lie */
+export async function startGuest(dir: string, images = join(dir, 'images')): Promise<Guest> {
   await mkdir(images, { recursive: true });
   const paths = { vda: join(images, 'vda.qcow2'), vdb: join(images, 'vdb.qcow2') };
   for (const path of Object.values(paths)) {
@@ -73,6 +74,11 @@ export async function startGuest(dir: string): Promise<Guest> {
       if (/failed|error/i.test(stdout + stderr))
         throw new Error(`the guest saw an error: ${stdout}${stderr}`);
       return stdout;
+    },
+    async sha256(disk) {
+      const raw = join(dir, `${disk}.raw`);
+      await qemuImg('convert', '-f', 'raw', '-O', 'raw', `nbd+unix:///${disk}?socket=${nbd}`, raw);
+      return fileSha256(raw);
     },
     status: async () => ((await monitor.execute('query-status')) as { status: string }).status,
     async close() {
