@@ -1,21 +1,23 @@
 /** Heartbeats that go on while a step is silent, and sleeps that end with the activity. */
 import { Context } from '@temporalio/activity';
 import type { TransferProgress } from '../contract/transfer.ts';
+import { formatDuration } from '../lib/durations.ts';
 import { formatSize } from '../lib/sizes.ts';
 
 const BEAT_MS = 1_000;
 
 /**
- * Runs `work` with a heartbeat each second that repeats the newest detail it gave to `beat`. The signal tells that
- * the activity was cancelled or given up; its reason is what to throw.
+ * Runs `work` with a heartbeat each second that repeats the newest detail it gave to `beat`, as `told` puts it then.
+ * The signal tells that the activity was cancelled or given up; its reason is what to throw.
  */
 export async function heartbeating<Detail, Result>(
   first: Detail,
   work: (beat: (detail: Detail) => void, signal: AbortSignal) => Promise<Result>,
+  told: (detail: Detail) => Detail = detail => detail,
 ): Promise<Result> {
   const context = Context.current();
   let detail = first;
-  const send = () => context.heartbeat(detail);
+  const send = () => context.heartbeat(told(detail));
   send();
   const timer = setInterval(send, BEAT_MS);
   try {
@@ -31,8 +33,18 @@ export async function heartbeating<Detail, Result>(
 export const heartbeatingTransfer = <Result>(
   first: TransferProgress,
   work: (beat: (progress: TransferProgress) => void, signal: AbortSignal) => Promise<Result>,
-): Promise<Result> =>
-  heartbeating(withBar(first), (beat, signal) => work(progress => beat(withBar(progress)), signal));
+): Promise<Result> => heartbeating(first, work, progress => withBar(withLag(progress, Date.now())));
+
+/** A journal that has not moved since is further behind each time that it is told. */
+export function withLag(told: TransferProgress, nowMs: number): TransferProgress {
+  const { caughtUpAtMs } = told;
+  if (caughtUpAtMs === undefined) return told;
+  const lagMs = Math.max(0, Math.round(nowMs - caughtUpAtMs));
+  const text = lagMs < UP_TO_DATE_MS ? 'follows, up to date' : `follows, ${formatDuration(lagMs)} behind`;
+  return { progress: text, ...told, lagMs };
+}
+
+const UP_TO_DATE_MS = 5_000;
 
 const BAR_WIDTH = 20;
 

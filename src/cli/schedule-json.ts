@@ -98,7 +98,7 @@ export function scheduleJson(
     host: spec?.host ?? null,
     sourceSite: spec?.sourceSite ?? null,
     replicaSite: view.ref.replicaSite,
-    ...(status === null ? UNKNOWN : statusJson(status, nowMs)),
+    ...(status === null ? UNKNOWN : statusJson(status, followedLagMs(pending), nowMs)),
     step: progress?.step ?? null,
     lastTask: taskJson(status, progress),
     retry: retries[0] ?? null,
@@ -155,12 +155,12 @@ const UNKNOWN: Pick<ScheduleJson, StatusKeys> = {
 /** A workflow of version 0.1.0 does not tell the plan's reasons. */
 type ToldStatus = ScheduleStatus & Partial<Pick<PlannedRun, 'nextRunReason' | 'skippedReason' | 'blackout'>>;
 
-function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, StatusKeys> {
+function statusJson(status: ToldStatus, lagMs: number | null, nowMs: number): Pick<ScheduleJson, StatusKeys> {
   const { type, everyMs, cron, timeZone, notBetween, rpoMs, bandwidthBytesPerSecond } = status.settings;
   const { blackout = null } = status;
   // This machine's clock is the replica site's; the times are Temporal's.
   const temporalNowMs = nowMs - (status.siteOffsetMs ?? 0);
-  const behindMs = behindOf(status, temporalNowMs);
+  const behindMs = lagMs ?? behindOf(status, temporalNowMs);
   return {
     type,
     everyMs,
@@ -187,6 +187,17 @@ function statusJson(status: ToldStatus, nowMs: number): Pick<ScheduleJson, Statu
     skippedRuns: status.skippedRuns,
     skippedReason: status.skippedReason ?? null,
   };
+}
+
+/** A journal that is followed is there within a second or two; that is not called behind. */
+const UP_TO_DATE_MS = 5_000;
+
+/** Of the disk that is furthest behind while journals are followed; null while none is, or it is not known. */
+function followedLagMs(pending: readonly PendingStep[]): number | null {
+  const lags = pending.flatMap(({ transfer }) => transfer?.lagMs ?? []);
+  if (lags.length === 0) return null;
+  const lagMs = Math.max(...lags);
+  return lagMs < UP_TO_DATE_MS ? 0 : lagMs;
 }
 
 /** Null before B has ever heard from A; zero after an answer that nothing is newer. */

@@ -113,7 +113,8 @@ const toldState = (
 ): Pick<ScheduleStatusJson, StateKeys> => ({
   state,
   paused,
-  ageMs: ageMs ?? ageOf(row),
+  // While a journal is followed the catalog has points that the workflow has not heard of yet.
+  ageMs: leastOf(ageMs, ageOf(row)),
   behindMs,
   rpoMs,
   rpoMet,
@@ -158,6 +159,9 @@ function problemsOf(told: ScheduleJson | null): string[] {
     ...retries.map(retry => `retries: ${retryText(retry, false)}`),
   ];
 }
+
+const leastOf = (left: number | null, right: number | null): number | null =>
+  left === null || right === null ? (left ?? right) : Math.min(left, right);
 
 const ageOf = (row: RecordedSchedule | null): number | null => row?.newestPointAgeMs ?? null;
 /** Damage of the newest point is mended by the next task; that of older ones stays. */

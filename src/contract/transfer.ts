@@ -53,6 +53,10 @@ export interface TransferProgress {
   readonly totalBytes: number | null;
   /** What the operator should know, such as `waits for the receiver at 127.0.0.1:7070`. */
   readonly note: string | null;
+  /** Of a journal that is sent: when B had all that A had, by the sending node's clock. */
+  readonly caughtUpAtMs?: number;
+  /** The same as it was when this was told: for how long A has had something that B lacks. */
+  readonly lagMs?: number;
   /** The numbers as a bar, for people who read heartbeats in the Web UI. */
   readonly progress?: string;
 }

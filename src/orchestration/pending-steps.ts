@@ -103,8 +103,8 @@ async function waitOf(
   const queue = activity.activityOptions?.taskQueue?.name;
   if (waitedMs < WAIT_TOLD_MS || !queue) return null;
   // A worker whose slots are all taken does not ask for more; its control queue tells whether it lives.
-  const polledAtMs = await lastPolled(queue.replace(/\.transfer$/, '.control'));
-  if (polledAtMs !== null && nowMs - polledAtMs <= POLLER_GONE_MS && queue.endsWith('.transfer')) {
+  const polledAtMs = await lastPolled(queue.replace(/\.(transfer|follow)$/, '.control'));
+  if (polledAtMs !== null && nowMs - polledAtMs <= POLLER_GONE_MS && /\.(transfer|follow)$/.test(queue)) {
     return { why: `waits for a slot ${placeOf(queue)}`, unserved: false };
   }
   return { why: silenceOf(queue, polledAtMs, nowMs - waitedMs, nowMs), unserved: true };
@@ -127,11 +127,9 @@ const FLOWING_NOTES: readonly (string | null)[] = [null, 'receives'];
 
 /** The attempt that runs has got on: what the one before failed of is mended. */
 function bytesFlow(activity: PendingActivity): boolean {
-  const { lastHeartbeatTime, lastStartedTime, state } = activity;
   const transfer = transferOf(activity);
-  if (state === STATE_SCHEDULED || transfer === null || transfer.durableBytes === 0) return false;
   // Details of a heartbeat outlive their attempt.
-  if ((toMs(lastHeartbeatTime) ?? 0) <= (toMs(lastStartedTime) ?? 0)) return false;
+  if (!isOfThisAttempt(activity) || transfer === null || transfer.durableBytes === 0) return false;
   return FLOWING_NOTES.includes(transfer.note);
 }
 
@@ -140,7 +138,17 @@ function transferOf(activity: PendingActivity): TransferProgress | null {
   if (!payload) return null;
   const details: unknown = defaultPayloadConverter.fromPayload(payload);
   if (!isTransferProgress(details)) return null;
-  return { ...details, note: details.note === null ? null : plainWords(details.note) };
+  const { lagMs, ...progress } = details;
+  return {
+    ...progress,
+    note: details.note === null ? null : plainWords(details.note),
+    // What an attempt before this one told is of another time.
+    ...(isOfThisAttempt(activity) && isBytes(lagMs) && { lagMs }),
+  };
+}
+
+function isOfThisAttempt({ lastHeartbeatTime, lastStartedTime, state }: PendingActivity): boolean {
+  return state !== STATE_SCHEDULED && (toMs(lastHeartbeatTime) ?? 0) > (toMs(lastStartedTime) ?? 0);
 }
 
 function isTransferProgress(details: unknown): details is TransferProgress {

@@ -59,11 +59,11 @@ class JournalCargo implements Cargo {
     const source = this.#source;
     connection.send(encodeJournal(source.identity));
     progress.note('waits while the receiver opens its journal');
-    const { throttle } = this.#options;
+    const { throttle, nowMs = Date.now } = this.#options;
     const onSent = (bytes: number): void => {
       this.#bytesSent += bytes;
     };
-    return new OutgoingJournal({ connection, source, throttle, progress, onSent }).run();
+    return new OutgoingJournal({ connection, source, throttle, progress, onSent, nowMs }).run();
   }
 
   async close(): Promise<void> {

@@ -16,6 +16,8 @@ import { expectUnlessRefused } from './sender-conversation.ts';
 import type { SenderProgress } from './sender-loop.ts';
 import type { Throttle } from './throttle.ts';
 
+/** So often a journal that rests is told to be all there. */
+const CAUGHT_UP_MS = 1_000;
 /** Frames that are being sent at one time. */
 const FRAMES = 4;
 
@@ -25,6 +27,8 @@ export interface OutgoingJournalOptions {
   readonly throttle: Throttle;
   readonly progress: SenderProgress;
   readonly onSent: (bytes: number) => void;
+  /** This site's clock. */
+  readonly nowMs: () => number;
 }
 
 export class OutgoingJournal {
@@ -32,6 +36,8 @@ export class OutgoingJournal {
   readonly #inFlight = new Set<Promise<void>>();
   #sent: JournalCut = { nextIndex: 0, sequence: 0 };
   #acknowledged = 0;
+  /** Of what is not acknowledged yet, the oldest first: the end of each frame, and its newest record's time. */
+  readonly #pending: { readonly nextIndex: number; readonly timeUs: number }[] = [];
   #finalDigest: Uint8Array | null = null;
   #onAcknowledged: (() => void) | null = null;
 
@@ -51,12 +57,20 @@ export class OutgoingJournal {
       stop.abort(new ConnectionLostError('the conversation is over')),
     );
     listening.catch(() => {});
+    const rest = setInterval(() => this.#tellRest(), CAUGHT_UP_MS);
     try {
       await this.#send(stop.signal);
     } catch (error) {
       if (!stop.signal.aborted) throw error;
+    } finally {
+      clearInterval(rest);
     }
     return listening;
+  }
+
+  #tellRest(): void {
+    const { source, progress, nowMs } = this.#options;
+    if (source.isDrained && this.#acknowledged === this.#sent.nextIndex) progress.caughtUp?.(nowMs());
   }
 
   async #send(signal: AbortSignal): Promise<void> {
@@ -85,6 +99,7 @@ export class OutgoingJournal {
       signal.throwIfAborted();
       const last = batch.at(-1) as TransferRecord;
       this.#sent = { nextIndex: last.index + 1, sequence: last.sequence };
+      this.#pending.push({ nextIndex: last.index + 1, timeUs: last.timeUs });
       onSent(frame.length);
       await this.#write(frame);
       from += count;
@@ -129,8 +144,18 @@ export class OutgoingJournal {
       this.#acknowledged = ack.nextIndex;
       recordBytes = ack.recordBytes;
       progress.durable(recordBytes);
+      this.#noteTime();
       this.#onAcknowledged?.();
     }
+  }
+
+  /** The receiver has all that was written up to the newest record that it acknowledged. */
+  #noteTime(): void {
+    let timeUs: number | null = null;
+    while ((this.#pending[0]?.nextIndex ?? Number.POSITIVE_INFINITY) <= this.#acknowledged) {
+      timeUs = this.#pending.shift()?.timeUs ?? null;
+    }
+    if (timeUs !== null) this.#options.progress.caughtUp?.(timeUs / 1000);
   }
 
   #checked(word: ContentWord): ContentWord {

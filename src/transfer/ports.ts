@@ -91,6 +91,8 @@ export interface JournalCut {
 /** What a sender reads of a journal that may still grow. */
 export interface JournalSource {
   readonly identity: JournalIdentity;
+  /** True while nothing more can be read than was given already. */
+  readonly isDrained: boolean;
   /**
    * The records from a place on, in bounded batches, as they come; ends where the window does, right after a
    * checkpoint. Called again, never two at once, when the connection is made anew; the window is the first one's.

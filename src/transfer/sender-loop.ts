@@ -47,6 +47,8 @@ export interface SenderProgress {
   /** So much the receiver has acknowledged. */
   durable(bytes: number): void;
   total(bytes: number | null): void;
+  /** At this time, by this site's clock, the receiver had all that there was. */
+  caughtUp?(atMs: number): void;
 }
 
 export interface Sent extends TransferProgress {
@@ -95,6 +97,7 @@ class Sender {
   readonly #progress: SenderProgress;
   #clock: ClockReading | null = null;
   #durableBytes = 0;
+  #caughtUpAtMs: number | null = null;
   #totalBytes: number | null = null;
   #connections = 0;
   #heardAtMs = performance.now();
@@ -112,6 +115,10 @@ class Sender {
       },
       total: bytes => {
         this.#totalBytes = bytes;
+      },
+      caughtUp: atMs => {
+        this.#caughtUpAtMs = Math.max(atMs, this.#caughtUpAtMs ?? 0);
+        this.#report(null);
       },
     };
   }
@@ -181,7 +188,9 @@ class Sender {
 
   #report(note: string | null): void {
     const { diskTaskUuid, onProgress } = this.#options;
-    onProgress({ diskTaskUuid, durableBytes: this.#durableBytes, totalBytes: this.#totalBytes, note });
+    const caughtUp = this.#caughtUpAtMs === null ? {} : { caughtUpAtMs: this.#caughtUpAtMs };
+    const [durableBytes, totalBytes] = [this.#durableBytes, this.#totalBytes];
+    onProgress({ diskTaskUuid, durableBytes, totalBytes, note, ...caughtUp });
   }
 
   #result(contentDigest: string, clock: ClockReading | null): Sent {

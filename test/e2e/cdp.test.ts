@@ -1,7 +1,7 @@
 /** Continuous data protection from A's journals to a restored host at B, over whole sites. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { at, CDP_SIZES, expectRestored, load, untilReached } from '../support/cdp-look.ts';
-import { until } from '../support/e2e-host.ts';
+import { showSchedule, until } from '../support/e2e-host.ts';
 import { invariantsOf, rowsOf } from '../support/e2e-look.ts';
 import { JournaledHost, type KnownState } from '../support/journaled-host.ts';
 import { HOURLY, type Operator, openOperator } from '../support/operator.ts';
@@ -34,6 +34,13 @@ test('a continuous schedule follows a journal, goes over to the next epoch, and 
     await untilReached(sites, epoch1, second.sequence);
     const { runningTask } = await operator.status('cdp1');
     expect(runningTask).not.toBeNull();
+    // Told by what B lacks now, and not since when the running task began.
+    const shown = await until(
+      'a journal that is followed without a lag',
+      () => showSchedule(sites, 'cdp1'),
+      ({ behindMs }) => behindMs === 0,
+    );
+    expect(shown.state).toBe('running');
     await expectRestored(sites, 'cdp1', second, '--point', epoch1);
     const middle = host.states[12] as KnownState;
     await expectRestored(sites, 'cdp1', middle, ...at(middle));

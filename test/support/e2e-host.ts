@@ -7,6 +7,7 @@ export interface ScheduleShow {
   readonly name: string;
   readonly uuid: string;
   readonly state: string;
+  readonly behindMs: number | null;
   readonly paused: boolean;
   readonly lastTask: {
     readonly taskUuid: string;

@@ -52,6 +52,8 @@ export interface RecordedJournal {
     readonly virtualSizeBytes: number;
     readonly start: { readonly sequence: number; readonly timeUs: number };
   };
+  /** True while nothing more can be read than was given already. */
+  readonly isDrained: boolean;
   read(from: JournalCut, signal: AbortSignal): AsyncGenerator<readonly SourceRecord[], undefined>;
   close(): Promise<void>;
 }
@@ -76,6 +78,7 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
 
 class OpenedJournalSource implements RecordedJournal {
   readonly identity: RecordedJournal['identity'];
+  isDrained = false;
   readonly #options: JournalSourceOptions;
   readonly #nowMs: () => number;
   #endsAtMs: number | null = null;
@@ -109,10 +112,14 @@ class OpenedJournalSource implements RecordedJournal {
             sequence: last.sequence,
             isCheckpoint: last.type === 'checkpoint',
           };
+          this.isDrained = false;
           yield taken;
         } else if (hasEnded) {
           return this.#assertAllWasThere(at);
-        } else await sleep(POLL_MS, undefined, { signal });
+        } else {
+          this.isDrained = true;
+          await sleep(POLL_MS, undefined, { signal });
+        }
       }
     } finally {
       await tail.close();

@@ -137,6 +137,9 @@ function send(task: AppendTask, disk: Disk, port: number, checkpoint: number, fo
 function counting(source: RecordedJournal, disk: Disk): RecordedJournal {
   return {
     identity: source.identity,
+    get isDrained() {
+      return source.isDrained;
+    },
     async *read(from, signal) {
       for await (const records of source.read(from, signal)) {
         given[disk] = (given[disk] ?? 0) + records.length;

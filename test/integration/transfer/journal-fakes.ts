@@ -48,6 +48,7 @@ export class MemoryJournalSource implements JournalSource {
   readonly starts: JournalCut[] = [];
   /** Records that were handed out, those that came twice included. */
   given = 0;
+  isDrained = false;
   isOver = false;
   isClosed = false;
   /** Thrown when all records were given. */
@@ -66,6 +67,7 @@ export class MemoryJournalSource implements JournalSource {
       const records = this.records.slice(at, at + this.batch);
       at += records.length;
       this.given += records.length;
+      this.isDrained = records.length === 0;
       if (records.length > 0) yield records;
       else if (this.fault !== null) throw this.fault;
       else if (this.isOver) return;

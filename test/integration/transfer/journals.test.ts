@@ -53,6 +53,20 @@ describe('a journal on its way from A to B', () => {
     expect(rig.warnings).toEqual([]);
   });
 
+  test('is told to be all there while it rests, and up to a record while it does not', async () => {
+    const source = new MemoryJournalSource(recordsOf(10), false);
+    const told: number[] = [];
+    const sending = rig.sendJournal(disk, source, {
+      onProgress: ({ caughtUpAtMs }) => void told.push(caughtUpAtMs ?? Number.NaN),
+      nowMs: () => 5_000_000,
+    });
+    const ofRecord = recordOf(9).timeUs / 1000;
+    await expect.poll(() => told.at(-1), { timeout: 10_000 }).toBe(Math.max(ofRecord, 5_000_000));
+    expect(told.filter(time => !Number.isNaN(time))[0]).toBe(ofRecord);
+    sending.stop(new Error('enough'));
+    await expect(sending.done).rejects.toThrow('enough');
+  });
+
   test('is committed with each checkpoint while it is followed, and between them soon', async () => {
     const source = new MemoryJournalSource([], false);
     const sending = rig.sendJournal(disk, source);

@@ -117,6 +117,23 @@ describe('scheduleJson', () => {
     });
   });
 
+  it.each([
+    { lags: [300, 2_000], behindMs: 0, rpoMet: true },
+    { lags: [300, 90_000], behindMs: 90_000, rpoMet: false },
+    { lags: [], behindMs: 600_000, rpoMet: false },
+  ])('judges a journal that is followed by what B lacks now: $lags', ({ lags, behindMs, rpoMet }) => {
+    const followed = { ...status, state: 'running' as const, behindSinceMs: NOW_MS - 600_000 };
+    const pending = ['vda', 'vdb'].map((disk, index) => ({
+      ...{ ...sending, disk, attempt: 1, lastFailure: null },
+      transfer: {
+        ...{ diskTaskUuid: disk, durableBytes: 1, totalBytes: null, note: null },
+        ...(lags[index] !== undefined && { lagMs: lags[index] }),
+      },
+    }));
+    const json = scheduleJson({ reachable: true, ref, status: followed }, { ...running, pending }, NOW_MS);
+    expect(json).toMatchObject({ behindMs, rpoMet });
+  });
+
   it('tells as a retry that no worker serves a node', () => {
     const waits = 'no worker on node a1 of site a since 2026-11-24T01:00:00.000Z';
     const lost: PendingStep = { ...sending, attempt: 1, lastFailure: null, waits, unserved: true };
