@@ -89,6 +89,11 @@ const SCHEDULES = `
                + coalesce(ts.clock_offset_ms, s.source_clock_offset_ms, 0)) as since_ms
     from remote_backup_tasks t left join host_snapshots ts on ts.id = t.target_snapshot_id
     where t.schedule_uuid = s.uuid and t.generation > coalesce(met.generation, 0)
+      -- A journal is published while its task still runs.
+      and not coalesce(
+        s.cursor->>'hostSnapshot' = t.sync_info->'target'->>'hostSnapshot'
+        and (s.cursor->'position'->>'checkpoint')::bigint
+          >= (t.sync_info->'target'->'position'->>'checkpoint')::bigint, false)
   ) behind on true
   left join lateral (
     select count(*) as disks from remote_backup_tasks t

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { createMetricsReadings } from '../../../src/catalog/metrics-readings.ts';
 import { createReplicaCatalog, type ReplicaCatalog } from '../../../src/catalog/replica-catalog.ts';
 import { createReplicaInventory } from '../../../src/catalog/replica-inventory.ts';
 import type { ReplicaJournal } from '../../../src/catalog/replica-journals.ts';
@@ -151,6 +152,18 @@ describe('a journal at the replica', () => {
     await expect(append({ ...task, epoch: later }, 'vda', 2, 6)).rejects.toMatchObject({
       code: expect.stringMatching(/ReopenNeeded|Superseded/),
     });
+  });
+
+  it('counts as behind until the named checkpoint is published, though its task runs on', async () => {
+    const readings = createMetricsReadings(database().db);
+    const behind = async () =>
+      (await readings.schedules()).find(({ name }) => name === spec.name)?.behindSinceMs ?? null;
+    const task = await beginTask(20);
+    for (const disk of DISKS) await open(task, disk);
+    for (const disk of DISKS) await append(task, disk, 5, 15);
+    expect(await behind()).not.toBeNull();
+    for (const disk of DISKS) await append(task, disk, 10, 20);
+    expect(await behind()).toBeNull();
   });
 
   it('keeps markers, each once', async () => {
