@@ -1,6 +1,6 @@
 /** Takes away what is no longer wanted of a layer. Whether it may go is the catalog's to say. */
 import { basename, dirname } from 'node:path';
-import { assertOwnFolders, removeFile, syncDirectory } from './durable-files.ts';
+import { assertOwnFolders, removeFile, statOrNull, syncDirectory } from './durable-files.ts';
 import { isJournalName, removeJournalFolder } from './journal-folder.ts';
 import { incrementName, type LayerPaths, layerPaths } from './names.ts';
 
@@ -17,7 +17,8 @@ export async function removeReplicaFiles(finalPath: string): Promise<number> {
     ? Number(await removeJournalFolder(finalPath))
     : (await removeLayer(layerPaths(directory, finalName))) +
       (await removeLayer(layerPaths(directory, incrementName(finalName))));
-  if (removed > 0) await syncDirectory(directory, 'replica.remove.syncDirectory');
+  // Also when nothing was found: who removed it may have died before this.
+  if ((await statOrNull(directory)) !== null) await syncDirectory(directory, 'replica.remove.syncDirectory');
   return removed;
 }
 

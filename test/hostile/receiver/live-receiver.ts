@@ -36,7 +36,7 @@ export class LiveReceiver {
       openBase: (session, shape) => now().openBase(session, shape),
       resumeSink: (session, digest) => now().resumeSink(session, digest),
       openSink: (session, map) => now().openSink(session, map),
-      openJournal: session => now().openJournal(session),
+      openJournal: (session, identity) => now().openJournal(session, identity),
       markReceived: (session, received) => now().markReceived(session, received),
     };
     this.#receiver = createReceiver({

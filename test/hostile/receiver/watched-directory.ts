@@ -1,12 +1,13 @@
 /** Sessions and sinks in memory that notice every call which must not come. */
 import type { Epoch } from '../../../src/contract/fence.ts';
 import { ContentDigester, mapDigest } from '../../../src/domain/content-digest.ts';
-import { SupersededError } from '../../../src/domain/errors.ts';
+import { PlanBrokenError, SupersededError } from '../../../src/domain/errors.ts';
 import type { ExtentMap, MapShape } from '../../../src/domain/extent-map.ts';
 import { createXxh128, toHex } from '../../../src/lib/digest.ts';
 import { journalDigest } from '../../../src/transfer/journal-messages.ts';
 import type {
   CompareBase,
+  JournalIdentity,
   JournalSink,
   LayerSink,
   SessionDirectory,
@@ -87,8 +88,11 @@ export class WatchedDirectory implements SessionDirectory {
     return this.#open(map);
   }
 
-  async openJournal(session: SessionRecord): Promise<JournalSink> {
+  async openJournal(session: SessionRecord, identity: JournalIdentity): Promise<JournalSink> {
     this.#mustBeOurs(session);
+    for (const key of ['epochUuid', 'host', 'disk', 'virtualSizeBytes'] as const) {
+      if (identity[key] !== JOURNAL[key]) throw new PlanBrokenError(`the journal is of another ${key}`);
+    }
     if (this.#mishap === 'open-fails') throw new PlannedFailure('no room');
     this.openSinks += 1;
     must(this.openSinks === 1, () => 'two sinks are open at once');
