@@ -15,6 +15,7 @@ import {
   type ScheduleRow,
   type StorageRow,
   type TaskRow,
+  writeCursor,
 } from './replica-rows.ts';
 import { lockLiveSchedule } from './replica-schedules.ts';
 import { assertOpen, lockSession } from './replica-sessions.ts';
@@ -284,17 +285,5 @@ async function moveCursor(
     throw new SupersededError(`the cursor moved since task ${task.uuid} began`);
   }
   if (isOwn && (cursor.position?.checkpoint ?? 0) >= position.checkpoint) return;
-  const moved: Cursor = {
-    hostSnapshot: target.hostSnapshot,
-    taskUuid: task.uuid,
-    position,
-    proofs: target.disks.map(({ disk, proof }) => ({ disk, layers: proof })),
-  };
-  await trx('remote_backup_schedules')
-    .where({ uuid: schedule.uuid })
-    .update({
-      cursor: JSON.stringify(moved),
-      cursor_snapshot_id: task.target_snapshot_id,
-      cursor_generation: task.generation,
-    });
+  await writeCursor(trx, task, target, position);
 }

@@ -1,7 +1,7 @@
 /** Publishes a recovery point and moves the cursor, in one transaction. */
 import type { Fence } from '../contract/fence.ts';
 import type { TaskSummary } from '../contract/schedule.ts';
-import type { Cursor, SyncTarget } from '../contract/sync.ts';
+import type { SyncTarget } from '../contract/sync.ts';
 import { SupersededError } from '../domain/errors.ts';
 import { type Database, inTransaction, type Transaction } from './database.ts';
 import { CatalogInputError, DisksNotSealedError } from './errors.ts';
@@ -14,6 +14,7 @@ import {
   readOutcome,
   type ScheduleRow,
   type TaskRow,
+  writeCursor,
 } from './replica-rows.ts';
 import { lockLiveSchedule } from './replica-schedules.ts';
 import { noteUsedSeeds } from './replica-seeds.ts';
@@ -93,19 +94,7 @@ async function publish(
       .update({ state: 'complete', sequence, published_at: trx.fn.now() });
   }
   await noteUsedSeeds(trx, task.id, target.hostSnapshot);
-  const cursor: Cursor = {
-    hostSnapshot: target.hostSnapshot,
-    taskUuid: task.uuid,
-    position: target.position,
-    proofs: target.disks.map(({ disk, proof }) => ({ disk, layers: proof })),
-  };
-  await trx('remote_backup_schedules')
-    .where({ uuid: schedule.uuid })
-    .update({
-      cursor: JSON.stringify(cursor),
-      cursor_snapshot_id: task.target_snapshot_id,
-      cursor_generation: task.generation,
-    });
+  await writeCursor(trx, task, target, target.position);
   await announceSnapshot(trx, host.ident);
 }
 

@@ -2,7 +2,7 @@
 import type { Fence } from '../contract/fence.ts';
 import type { EmptyTask } from '../contract/replica-activities.ts';
 import type { DiskSummary, ScheduleSettings, TaskOutcome, TaskSummary } from '../contract/schedule.ts';
-import type { Cursor, SyncAnswer, SyncMethod } from '../contract/sync.ts';
+import type { Cursor, SyncAnswer, SyncMethod, SyncTarget } from '../contract/sync.ts';
 import { SupersededError } from '../domain/errors.ts';
 import type { SealedFile } from '../domain/sealed-file.ts';
 import type { Transaction } from './database.ts';
@@ -147,6 +147,28 @@ export async function findDiskTask(
     .first('dt.*', 't.schedule_uuid', 't.generation', 't.uuid as task_uuid');
   if (row === undefined) throw new CatalogInputError(`disk task ${uuid} is unknown`);
   return row;
+}
+
+/** The schedule stands at the task's target now, in the transaction that publishes it. */
+export async function writeCursor(
+  trx: Transaction,
+  task: TaskRow,
+  target: SyncTarget,
+  position: Cursor['position'],
+): Promise<void> {
+  const cursor: Cursor = {
+    hostSnapshot: target.hostSnapshot,
+    taskUuid: task.uuid,
+    position,
+    proofs: target.disks.map(({ disk, proof }) => ({ disk, layers: proof })),
+  };
+  await trx('remote_backup_schedules')
+    .where({ uuid: task.schedule_uuid })
+    .update({
+      cursor: JSON.stringify(cursor),
+      cursor_snapshot_id: task.target_snapshot_id,
+      cursor_generation: task.generation,
+    });
 }
 
 /** No hello of these sessions is admitted any more. What was received stays known. */

@@ -29,10 +29,13 @@ export const fingerprintOf = (der: Uint8Array): string => createHash('sha256').u
  */
 export async function loadIdentity(directory: string, commonName = 'offsite node'): Promise<NodeIdentity> {
   const path = join(directory, IDENTITY_FILE);
-  const found = await load(path);
-  if (found !== null) return found;
-  await effect('identity.mkdir', () => mkdir(directory, { recursive: true, mode: 0o700 }));
-  await store(directory, path, await makeIdentityPem(commonName));
+  if ((await load(path)) === null) {
+    await effect('identity.mkdir', () => mkdir(directory, { recursive: true, mode: 0o700 }));
+    await store(path, await makeIdentityPem(commonName));
+  }
+  // Also of one that was there: who made it may have died before this, and others may have seen it since.
+  const folder = await open(directory, 'r');
+  await effect('identity.syncDirectory', () => folder.sync()).finally(() => folder.close());
   const made = await load(path);
   if (made === null) throw new IdentityError(`${path} vanished while it was made`, 'Start again.');
   return made;
@@ -80,7 +83,7 @@ async function makeIdentityPem(commonName: string): Promise<string> {
 }
 
 /** The file appears whole or not at all; who comes second leaves the first one's. */
-async function store(directory: string, path: string, pem: string): Promise<void> {
+async function store(path: string, pem: string): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
   const file = await effect('identity.create', () => open(temporary, 'wx', 0o600));
   try {
@@ -96,6 +99,4 @@ async function store(directory: string, path: string, pem: string): Promise<void
   } finally {
     await effect('identity.unlink', () => unlink(temporary));
   }
-  const folder = await open(directory, 'r');
-  await effect('identity.syncDirectory', () => folder.sync()).finally(() => folder.close());
 }
